@@ -1,0 +1,51 @@
+"""Every error that users meet; all derive from `TorchcamError`."""
+
+from converters.errors import (
+    BundleError,
+    CheckpointError,
+    ParityError,
+    TorchcamError,
+    TracingError,
+    UnsafeCheckpointError,
+    UnsupportedModelError,
+)
+
+__all__ = [
+    "BundleError",
+    "CheckpointError",
+    "GradientError",
+    "HeadError",
+    "ImageError",
+    "LayerError",
+    "ParityError",
+    "SourceError",
+    "TargetError",
+    "TorchcamError",
+    "TracingError",
+    "UnsafeCheckpointError",
+    "UnsupportedModelError",
+]
+
+
+class SourceError(TorchcamError):
+    """`load` cannot tell what the source is, or cannot open it."""
+
+
+class LayerError(TorchcamError):
+    """A layer name is not in the model, is ambiguous, or was not reached by the forward pass."""
+
+
+class TargetError(TorchcamError):
+    """A target does not fit the model's output or the number of images."""
+
+
+class HeadError(TorchcamError):
+    """Logits or probabilities were asked of a model whose head does not give them."""
+
+
+class GradientError(TorchcamError):
+    """No gradient of the score arrives at the layer."""
+
+
+class ImageError(TorchcamError):
+    """An image cannot be read or does not fit the model's input."""
