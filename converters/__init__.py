@@ -1,0 +1,1 @@
+"""Keras checkpoints to torch modules, by way of ONNX, each with a proof that it computes the same."""

@@ -1,0 +1,158 @@
+"""Keras model -> ONNX structure in which every layer's output is a tap, its large weights kept apart.
+
+Three ideas make this fast, small and faithful:
+
+1. Large variables become graph inputs, so that neither Grappler nor tf2onnx ever copies them.
+2. Each layer's output passes through PreventGradient, which no optimizer removes or fuses across. In the
+   ONNX file it is an Identity named `tap/<layer>#<call>`, in the path of the computation.
+3. The transpose optimizer may move a Transpose through a tap, so that taps end up channels first and no
+   activation is transposed at run time.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+# tf2onnx 1.17 still calls the name that NumPy 2 removed
+setattr(np, "product", np.prod)  # noqa: B010
+
+import onnx  # noqa: E402
+import tensorflow as tf  # noqa: E402
+import tf2onnx  # noqa: E402
+from onnx import helper  # noqa: E402
+from safetensors.numpy import save_file  # noqa: E402
+from tf2onnx.optimizer import transpose_optimizer  # noqa: E402
+
+from converters.errors import UnsupportedModelError  # noqa: E402
+from converters.tracing.taps import LayerCall, tapped  # noqa: E402
+
+OPSET = 13
+LARGE = 1024  # values; smaller variables stay constants, which tf2onnx can fold
+
+
+def write(model: Any, shape: tuple[int, int, int], folder: Path) -> list[dict]:
+    """Write `structure.onnx` and `weights.safetensors`; return the table of layer calls, in their order."""
+    function, layers = _trace(model, shape)
+    graph, weights = _set_weights_apart(function)
+    proto = _to_onnx(graph, list(weights))
+    save_file(weights, folder / "weights.safetensors")
+    onnx.save(proto, folder / "structure.onnx")
+    return layers
+
+
+def _trace(model: Any, shape: tuple[int, int, int]) -> tuple[Any, list[dict]]:
+    """Trace one inference call with a tap behind every layer."""
+    layers: list[dict] = []
+
+    def tap(layer_call: LayerCall, _: Any, output: tf.Tensor) -> tf.Tensor:
+        layers.append(
+            {
+                "name": layer_call.path,
+                "call": layer_call.call,
+                "class": layer_call.class_name,
+                "shape": output.shape.as_list(),
+            }
+        )
+        return tf.raw_ops.PreventGradient(input=output, message=layer_call.tap)
+
+    def forward(images: tf.Tensor) -> tf.Tensor:
+        layers.clear()
+        with tapped(model, tap):
+            return tf.identity(tf.cast(model(images, training=False), tf.float32), name="prediction")
+
+    signature = [tf.TensorSpec((None, *shape), tf.float32, name="images")]
+    function = tf.function(forward, input_signature=signature, autograph=False).get_concrete_function()
+    return function, layers
+
+
+def _set_weights_apart(function: Any) -> tuple[Any, dict[str, np.ndarray]]:
+    """Replace each read of a variable: large ones by a Placeholder, small ones by a constant."""
+    variable_of = {
+        inner.op.name: next(variable for variable in function.variables if variable.handle is outer)
+        for outer, inner in function.graph.captures
+        if inner.dtype == tf.resource
+    }
+    traced = function.graph.as_graph_def()
+    graph, weights = tf.compat.v1.GraphDef(), {}
+    graph.versions.CopyFrom(traced.versions)
+    graph.library.CopyFrom(traced.library)
+    for node in traced.node:
+        if node.name in variable_of:
+            continue
+        read = node.op == "ReadVariableOp" and node.input[0].split(":")[0] in variable_of
+        if not read:
+            _copy_without_control_inputs(node, graph.node.add())
+            continue
+        variable = variable_of[node.input[0].split(":")[0]]
+        value = np.ascontiguousarray(variable.numpy())
+        new = graph.node.add(name=node.name)
+        new.attr["dtype"].type = variable.dtype.as_datatype_enum if hasattr(variable.dtype, "as_datatype_enum") else 1
+        if value.ndim >= 2 and value.size > LARGE:
+            new.op = "Placeholder"
+            new.attr["shape"].shape.CopyFrom(tf.TensorShape(value.shape).as_proto())
+            weights[f"{node.name}:0"] = value
+        else:
+            new.op = "Const"
+            new.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value))
+    return graph, weights
+
+
+def _copy_without_control_inputs(node: Any, new: Any) -> None:
+    new.CopyFrom(node)
+    data = [name for name in new.input if not name.startswith("^")]
+    del new.input[:]
+    new.input.extend(data)
+
+
+def _to_onnx(graph: Any, weight_names: list[str]) -> onnx.ModelProto:
+    """Convert with tf2onnx; taps travel as ops of a domain of their own and come out as named Identities."""
+    _let_transposes_through_taps()
+    try:
+        proto, _ = tf2onnx.convert.from_graph_def(
+            graph,
+            input_names=["images:0", *weight_names],
+            output_names=["prediction:0"],
+            opset=OPSET,
+            inputs_as_nchw=["images:0"],
+            custom_op_handlers={"PreventGradient": (_mark_tap, []), "Erfc": (_erfc_by_erf, [])},
+            extra_opset=[helper.make_opsetid("tap", 1)],
+        )
+    except Exception as error:
+        raise UnsupportedModelError(f"tf2onnx cannot convert this model: {type(error).__name__}: {error}") from error
+    for node in proto.graph.node:
+        if node.op_type == "Tap":
+            tap = next(attribute.s.decode() for attribute in node.attribute if attribute.name == "tap")
+            node.op_type, node.domain, node.name = "Identity", "", f"tap/{tap}"
+            del node.attribute[:]
+    kept = [opset for opset in proto.opset_import if opset.domain != "tap"]
+    del proto.opset_import[:]
+    proto.opset_import.extend(kept)
+    return proto
+
+
+def _mark_tap(_: Any, node: Any, *__: Any) -> Any:
+    message = node.get_attr("message").s.decode()
+    node.type, node.domain = "Tap", "tap"
+    node.set_attr("tap", message)
+    return node
+
+
+def _erfc_by_erf(context: Any, node: Any, name: str, *_: Any) -> Any:
+    """erfc(x) = 1 - erf(x); Keras 3 writes GELU with it, ONNX has only Erf."""
+    node.type = "Erf"
+    one = context.make_const(f"{name}/one", np.array(1, np.float32))
+    difference = context.insert_new_node_on_output("Sub", node.output[0], name=f"{name}/complement")
+    context.replace_inputs(difference, [one.output[0], node.output[0]])
+    return difference
+
+
+def _let_transposes_through_taps() -> None:
+    optimizer = transpose_optimizer.TransposeOptimizer
+    install = optimizer._initialize_handlers
+
+    def install_with_tap(self: Any) -> None:
+        install(self)
+        self._handler_map["Tap"] = self._simple_through_handler
+
+    optimizer._initialize_handlers = install_with_tap
