@@ -1,6 +1,6 @@
 """Passes over the ONNX graph: bind the weights, fold what only reshapes them, check every op."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,7 @@ def _squeezed(_: dict[str, Any], array: np.ndarray, axes: np.ndarray | None = No
     return np.squeeze(array, None if axes is None else tuple(int(axis) for axis in axes))
 
 
-_FOLDS = {
+_FOLDS: dict[str, Callable[..., np.ndarray]] = {
     "Transpose": lambda given, array: array.transpose(given["perm"]),
     "Reshape": _reshaped,
     "Squeeze": _squeezed,

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import onnx
 import torch
@@ -81,20 +82,20 @@ def _bound(weights: Mapping[str, torch.Tensor]) -> Iterator[None]:
 
 def _split_at_head(graph: fx.GraphModule) -> tuple[fx.GraphModule, fx.GraphModule | None]:
     """Cut the module before the softmax or sigmoid that it ends in, taps behind it included."""
-    output = next(node for node in graph.graph.nodes if node.op == "output")
-    last = output.args[0]
+    result: Any = next(node for node in graph.graph.nodes if node.op == "output").args[0]
+    last = result
     while isinstance(last, fx.Node) and isinstance(_part(graph, last), nn.Identity):
         last = last.args[0]
     if not isinstance(last, fx.Node) or not isinstance(_part(graph, last), nn.Softmax | nn.Sigmoid):
         return graph, None
-    logits = last.args[0]
+    logits: Any = last.args[0]
     behind = {last}
     for node in graph.graph.nodes:
         if behind.intersection(node.all_input_nodes):
             behind.add(node)
     nodes = [node for node in graph.graph.nodes if node.op != "output"]
     trunk = _subgraph(graph, [node for node in nodes if node not in behind], logits)
-    head = _subgraph(graph, [logits, *(node for node in nodes if node in behind)], output.args[0])
+    head = _subgraph(graph, [logits, *(node for node in nodes if node in behind)], result)
     return trunk, head
 
 
@@ -110,4 +111,4 @@ def _subgraph(graph: fx.GraphModule, nodes: list[fx.Node], result: fx.Node) -> f
 
 
 def _part(graph: fx.GraphModule, node: fx.Node) -> nn.Module | None:
-    return graph.get_submodule(node.target) if node.op == "call_module" else None
+    return graph.get_submodule(str(node.target)) if node.op == "call_module" else None

@@ -11,6 +11,7 @@ from converters.errors import (
 )
 
 __all__ = [
+    "AssumptionWarning",
     "BundleError",
     "CheckpointError",
     "GradientError",
@@ -24,6 +25,7 @@ __all__ = [
     "TracingError",
     "UnsafeCheckpointError",
     "UnsupportedModelError",
+    "ZeroMapWarning",
 ]
 
 
@@ -48,4 +50,12 @@ class GradientError(TorchcamError):
 
 
 class ImageError(TorchcamError):
-    """An image cannot be read or does not fit the model's input."""
+    """An image cannot be read or written, or does not fit the model's input."""
+
+
+class AssumptionWarning(UserWarning):
+    """The source leaves something open that changes results; the message says what was assumed."""
+
+
+class ZeroMapWarning(UserWarning):
+    """A saliency map is zero everywhere: the layer holds no evidence for the target."""

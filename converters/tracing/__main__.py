@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from converters.errors import TorchcamError, TracingError
 
@@ -17,14 +18,14 @@ def main() -> int:
     job = json.loads((folder / "job.json").read_text())
     try:
         _trace(job, folder)
-        outcome = {"error": None}
+        outcome: dict[str, str | None] = {"error": None}
     except TorchcamError as error:
         outcome = {"error": type(error).__name__, "message": str(error)}
     (folder / "outcome.json").write_text(json.dumps(outcome))
     return 0 if outcome["error"] is None else 3
 
 
-def _trace(job: dict, folder: Path) -> None:
+def _trace(job: dict[str, Any], folder: Path) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the reference is computed on the CPU, where it is reproducible
     os.environ["KERAS_BACKEND"] = "tensorflow"

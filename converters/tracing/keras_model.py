@@ -38,9 +38,8 @@ def open_model(job: dict) -> Any:
             return keras.models.load_model(job["source"], compile=False)
         model = keras.models.model_from_json(Path(job["source"]).read_text(encoding="utf-8"))
     except Exception as error:
-        raise CheckpointError(
-            f"{Path(job['source']).name}: {job['flavour']} {keras.__version__} cannot build this model: {_first_line(error)}"
-        ) from error
+        name, package = Path(job["source"]).name, f"{job['flavour']} {keras.__version__}"
+        raise CheckpointError(f"{package} cannot build the model of {name}: {_first_line(error)}") from error
     if not model.built:
         model.build((None, *job["input_shape"]))
     _load_weights(model, Path(job["weights"]))

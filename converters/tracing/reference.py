@@ -62,8 +62,8 @@ def write(model: Any, shape: tuple[int, int, int], head: Head | None, *, raw_pix
     )
 
 
-def _activations(model: Any, batch: np.ndarray) -> tuple[np.ndarray, dict[str, tuple[np.ndarray, np.ndarray]]]:
-    """The prediction, and for each tap the sampled positions (in Keras' own order) and their values."""
+def _activations(model: Any, batch: np.ndarray) -> tuple[np.ndarray, dict[str, Sample]]:
+    """The prediction, and a sample of the activations of each tap."""
     samples = {}
 
     def keep(layer_call: LayerCall, _: Any, output: tf.Tensor) -> tf.Tensor:

@@ -1,0 +1,13 @@
+"""See what an image classifier looks at, whatever framework it was trained in.
+
+from torchcam_suite import explain, load
+
+model = load("model.json", weights="weights.h5", preprocessing="unit")
+explanation = explain(model, "dog.jpg", method="gradcam")
+"""
+
+from torchcam_suite.explain import explain
+from torchcam_suite.explanation import Explanation
+from torchcam_suite.models import Model, activations, load
+
+__all__ = ["Explanation", "Model", "activations", "explain", "load"]

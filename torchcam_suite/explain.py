@@ -1,0 +1,239 @@
+"""Explain images: the engine that feeds the methods and finishes their maps."""
+
+import platform
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from torchcam_suite import images as pictures
+from torchcam_suite.cam.methods import Computed, Method, make_method
+from torchcam_suite.cam.saliency_map import finish
+from torchcam_suite.cam.score import Progress
+from torchcam_suite.errors import HeadError, LayerError, ZeroMapWarning
+from torchcam_suite.explanation import Explanation
+from torchcam_suite.layers import shape_text
+from torchcam_suite.models import Model
+from torchcam_suite.recorder import Site
+from torchcam_suite.targets import Target
+
+ZERO_MAP = "map is zero everywhere"
+
+
+@overload
+def explain(
+    model: Model,
+    images: Any,
+    *,
+    method: str = ...,
+    layer: str | None = ...,
+    target: Target = ...,
+    batch_size: int = ...,
+    progress: Progress | None = ...,
+    **options: Any,
+) -> Explanation: ...
+@overload
+def explain(
+    model: Model,
+    images: Any,
+    *,
+    method: str = ...,
+    layer: Sequence[str],
+    target: Target = ...,
+    batch_size: int = ...,
+    progress: Progress | None = ...,
+    **options: Any,
+) -> dict[str, Explanation]: ...
+def explain(
+    model: Model,
+    images: Any,
+    *,
+    method: str = "gradcam",
+    layer: str | Sequence[str] | None = None,
+    target: Target = None,
+    batch_size: int = 32,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Explanation | dict[str, Explanation]:
+    """Show where a model sees its evidence for a target.
+
+    Parameters
+    ----------
+    model : Model
+        From `load`.
+    images : as for `Model.prepare`
+        Paths, PIL images, arrays, or a tensor (N, C, H, W) that is ready for the model.
+    method : {"gradcam", "scorecam"}
+        `torchcam_suite.cam.methods` describes each and its options.
+    layer : str or sequence of str, optional
+        Names from `model.layers`; default `model.default_layer`. A sequence is served by one pass.
+    target : optional
+        None for the top class of each image, a class number or name, one of these for each image, or a
+        function of the logits (M, classes) that gives scores (M,). A binary head has classes 0 and 1: class
+        1 is explained by the logit, class 0 by its negative.
+    batch_size : int
+        Images that are explained together.
+    progress : function, optional
+        ``progress(done, total)`` for methods with many forward passes, per layer and batch.
+    **options
+        Of the method: `of`, `relu`, `normalize`, `interpolation`, `variant`, `chunk_size`.
+
+    Returns
+    -------
+    Explanation, or dict of str to Explanation
+        A dict by layer name where `layer` is a sequence.
+
+    Raises
+    ------
+    LayerError, TargetError, ImageError, HeadError
+        What does not fit the model.
+    GradientError
+        The target does not depend on the layer.
+    ValueError
+        An unknown method or option.
+
+    Examples
+    --------
+    >>> from torchcam_suite import load
+    >>> from torch import nn
+    >>> net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))
+    >>> model = load(net, input_size=(1, 8, 8), preprocessing="unit", device="cpu")
+    >>> explanation = explain(model, torch.rand(3, 1, 8, 8), layer="0", target=1)
+    >>> explanation.maps.shape, explanation.raw.shape, explanation.targets
+    (torch.Size([3, 8, 8]), torch.Size([3, 6, 6]), (1, 1, 1))
+    """
+    chosen = make_method(method, options)
+    names = [layer] if isinstance(layer, str) else [model.default_layer] if layer is None else list(layer)
+    sites = {name: _spatial_site(model, name) for name in names}
+    sources = images if isinstance(images, Tensor) else pictures.as_list(images)
+    batches = (
+        [sources[i : i + batch_size] for i in range(0, len(sources), batch_size)] if _is_batch(sources) else [sources]
+    )
+    parts: dict[str, list[Explanation]] = {name: [] for name in names}
+    done = 0
+    for batch in batches:
+        prepared = model.prepare(batch)
+        wanted = target[done : done + len(prepared)] if _is_one_each(target, len(sources)) else target  # type: ignore[index]
+        with torch.inference_mode(False):
+            computed = chosen.compute(model, prepared, list(dict.fromkeys(sites.values())), wanted, progress)
+        named = _image_names(batch, done, len(prepared))
+        for name, site in sites.items():
+            parts[name].append(_explanation(model, chosen, name, computed, computed.raw[site], prepared, named))
+        done += len(prepared)
+    whole = {name: _joined(found) for name, found in parts.items()}
+    for explanation in whole.values():
+        _warn_of_zero_maps(explanation)
+    return whole[names[0]] if layer is None or isinstance(layer, str) else whole
+
+
+def _spatial_site(model: Model, name: str) -> Site:
+    site, layer = model.layers.site(name), model.layers[name]
+    if len(layer.output_shape) != 3:
+        raise LayerError(
+            f"layer {name!r} gives {shape_text(layer)} values an image; a class activation map needs feature maps "
+            f"(channels x height x width), as {model.default_layer!r} gives"
+        )
+    return site
+
+
+def _is_batch(sources: Any) -> bool:
+    return not isinstance(sources, Tensor) or sources.ndim == 4
+
+
+def _is_one_each(target: Target, count: int) -> bool:
+    return isinstance(target, Sequence) and not isinstance(target, str) and len(target) == count
+
+
+def _image_names(batch: Any, start: int, count: int) -> tuple[str, ...]:
+    items = [None] * count if isinstance(batch, Tensor) else batch
+    return tuple(str(item) if isinstance(item, str | Path) else f"image {start + i}" for i, item in enumerate(items))
+
+
+def _explanation(
+    model: Model, method: Method, layer: str, computed: Computed, raw: Tensor, images: Tensor, names: tuple[str, ...]
+) -> Explanation:
+    finished = finish(
+        raw,
+        (images.shape[2], images.shape[3]),
+        relu=method.relu or "before",
+        normalize=method.normalize or "max",
+        interpolation=method.interpolation,
+    )
+    targets = computed.targets
+    return Explanation(
+        maps=finished.maps,
+        raw=finished.raw,
+        targets=None if targets.classes is None else tuple(targets.classes.tolist()),
+        target_names=targets.names,
+        scores=computed.scores,
+        probabilities=_probabilities(model, computed),
+        flags=tuple((ZERO_MAP,) if zero else () for zero in finished.zero.tolist()),
+        layer=layer,
+        method=method.name,
+        options=asdict(method),
+        of="function" if targets.classes is None else method.of,
+        details=computed.details,
+        model={
+            "name": model.name,
+            "source": model.source,
+            "fingerprint": model.fingerprint,
+            "preprocessing": asdict(model.preprocessing),
+            "class_names": model.class_names,
+        },
+        versions=_versions(model.device),
+        images=names,
+    )
+
+
+def _probabilities(model: Model, computed: Computed) -> Tensor | None:
+    if computed.targets.classes is None:
+        return None
+    try:
+        return computed.targets.score(computed.logits, model.to_probabilities, "probability")
+    except HeadError:
+        return None
+
+
+def _joined(parts: list[Explanation]) -> Explanation:
+    """One explanation of several batches."""
+    if len(parts) == 1:
+        return parts[0]
+    first = parts[0]
+    tensors = {
+        name: torch.cat([getattr(part, name) for part in parts])
+        for name in ("maps", "raw", "scores", "probabilities")
+        if getattr(first, name) is not None
+    }
+    tuples = {
+        name: sum((getattr(part, name) for part in parts), ())
+        for name in ("targets", "target_names", "flags", "images")
+        if getattr(first, name) is not None
+    }
+    return Explanation(**{**first.__dict__, **tensors, **tuples})
+
+
+def _warn_of_zero_maps(explanation: Explanation) -> None:
+    zero = [name for name, flags in zip(explanation.images, explanation.flags, strict=True) if ZERO_MAP in flags]
+    if zero:
+        warnings.warn(
+            f"{explanation.method} at {explanation.layer!r}: no evidence for the target in {', '.join(zero[:4])}"
+            f"{f' and {len(zero) - 4} more' if len(zero) > 4 else ''}; the map is zero everywhere",
+            ZeroMapWarning,
+            stacklevel=3,
+        )
+
+
+def _versions(device: torch.device) -> dict[str, str]:
+    return {
+        "torchcam_suite": version("torchcam-suite"),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+    }

@@ -1,0 +1,1 @@
+"""Pictures of results: heat maps over images, comparison grids, PNG files; no mathematics of CAMs."""

@@ -1,0 +1,355 @@
+"""Pictures side by side in one image: a row an input, a column a method and layer."""
+
+import unicodedata
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from torchcam_suite.present.overlay import Picture, as_rgb, colorize
+
+_WHITE = (255, 255, 255)
+_TEXT = (34, 34, 34)
+_MUTED = (96, 96, 96)
+_TICKS = ("1", "0.5", "0")
+# A shorter colour bar would have no room for its ticks and its name.
+_COLORBAR_LINES = 5
+_ELLIPSIS = "…"
+# What Pillow's font lacks and Unicode does not decompose to something that it has.
+_SUBSTITUTES = {"×": "x", "−": "-", "–": "-", "—": "-", "→": "->", "≈": "~", "ß": "ss"}
+# A code point that no font has: it draws as the box that stands for every missing glyph.
+_NO_CHARACTER = "\uffff"
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """One picture of a grid and the two lines under it.
+
+    Parameters
+    ----------
+    picture
+        RGB (H, W, 3) or grey (H, W), uint8, of any size.
+    title
+        First line, for example "Grad-CAM · conv2d_5".
+    subtitle
+        Second line, for example "ember 0.98".
+    """
+
+    picture: np.ndarray
+    title: str
+    subtitle: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """The pictures of one input, the original first; `label` (a file name) stands upright at the left."""
+
+    label: str
+    cells: Sequence[Cell]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a grid puts things, in pixels from its top left corner.
+
+    Parameters
+    ----------
+    size
+        Width and height of the whole image.
+    lefts
+        Left edge of each column.
+    column_width
+        Width of every column; pictures and text stay within it.
+    tops, heights
+        Top edge and height of each row's pictures, without their titles.
+    picture_sizes
+        Width and height of each picture as drawn, by row and column.
+    colorbar
+        Left, top, right and bottom edge of the colour bar, without its ticks; None without one.
+    """
+
+    size: tuple[int, int]
+    lefts: tuple[int, ...]
+    column_width: int
+    tops: tuple[int, ...]
+    heights: tuple[int, ...]
+    picture_sizes: tuple[tuple[tuple[int, int], ...], ...]
+    colorbar: tuple[int, int, int, int] | None = None
+
+    def corner(self, row: int, column: int) -> tuple[int, int]:
+        """Give the left and top edge of a picture, which is centred in its cell."""
+        width, height = self.picture_sizes[row][column]
+        return (
+            self.lefts[column] + (self.column_width - width) // 2,
+            self.tops[row] + (self.heights[row] - height) // 2,
+        )
+
+
+def grid(
+    rows: Sequence[Row],
+    *,
+    headers: Sequence[str] = (),
+    cell: int = 224,
+    font_size: int = 14,
+    colorbar: str | None = None,
+) -> Image.Image:
+    """Draw pictures side by side on white, each with its titles, for comparison.
+
+    Pictures keep their aspect ratio: each is fitted into a square of `cell` pixels and centred.
+    Where every picture is smaller than that, the square shrinks to a whole multiple of the longest
+    side, so that their pixels stay exact. Text that does not fit loses its middle; characters that
+    Pillow's font lacks lose their accents or become boxes.
+
+    Parameters
+    ----------
+    rows
+        One row an input, each with the same number of cells.
+    headers
+        One line above each column, or none at all.
+    cell
+        Longest side of a picture, in pixels.
+    font_size
+        Height of the text in pixels; margins and gaps follow it.
+    colorbar
+        Name of the colour map whose scale from 0 to 1 is drawn at the right, if any.
+
+    Returns
+    -------
+    PIL.Image.Image
+        RGB image, of the size that `arrange` tells.
+
+    Raises
+    ------
+    ValueError
+        There are no rows or no cells, rows differ in length, `headers` does not match them, a
+        picture is no uint8 image, a size is not positive, or no colour map has this name.
+    """
+    layout = arrange(rows, headers=headers, cell=cell, font_size=font_size, colorbar=colorbar)
+    font = _font(font_size)
+    canvas = Image.new("RGB", layout.size, _WHITE)
+    _draw_headers(canvas, layout, headers, font)
+    for index, row in enumerate(rows):
+        _draw_label(canvas, layout, index, row, font)
+        for column, content in enumerate(row.cells):
+            _draw_cell(canvas, layout, (index, column), content, font)
+    if colorbar is not None and layout.colorbar is not None:
+        _draw_colorbar(canvas, layout.colorbar, colorbar, font)
+    return canvas
+
+
+def arrange(
+    rows: Sequence[Row],
+    *,
+    headers: Sequence[str] = (),
+    cell: int = 224,
+    font_size: int = 14,
+    colorbar: str | None = None,
+) -> Layout:
+    """Compute where `grid`, given the same arguments, draws each picture."""
+    _check(rows, headers, cell, font_size)
+    font = _font(font_size)
+    line, gap, pad = _line_height(font), font_size, _pad(font)
+    sizes = _picture_sizes(rows, cell)
+    heights = tuple(max(height for _, height in row) for row in sizes)
+    column_width = _column_width(rows, headers, sizes, font)
+
+    left = gap + (line + pad if any(row.label for row in rows) else 0)
+    lefts = tuple(left + column * (column_width + gap) for column in range(len(sizes[0])))
+    tops = [gap + (line + pad if any(headers) else 0)]
+    for row, height in zip(rows, heights, strict=True):
+        tops.append(tops[-1] + height + _caption_height(row, font) + gap)
+    right, bottom = lefts[-1] + column_width + gap, tops.pop()
+    if colorbar is None:
+        return Layout((right, bottom), lefts, column_width, tuple(tops), heights, sizes)
+    pictures_height = tops[-1] + heights[-1] - tops[0]
+    bar_height = max(heights[0], min(pictures_height, column_width), _COLORBAR_LINES * line)
+    bar = (right, tops[0], right + font_size, tops[0] + bar_height)
+    size = (bar[2] + _colorbar_text_width(font) + gap, max(bottom, bar[3] + gap))
+    return Layout(size, lefts, column_width, tuple(tops), heights, sizes, bar)
+
+
+def _check(rows: Sequence[Row], headers: Sequence[str], cell: int, font_size: int) -> None:
+    if cell < 1 or font_size < 1:
+        raise ValueError(f"cell={cell} and font_size={font_size} were given; expected pixels, at least 1")
+    if not rows or not rows[0].cells:
+        raise ValueError("a grid without pictures was asked for; expected at least one row with one cell")
+    columns = len(rows[0].cells)
+    for number, row in enumerate(rows, start=1):
+        if len(row.cells) != columns:
+            raise ValueError(
+                f"row {number} ({row.label!r}) has {len(row.cells)} cells and row 1 has {columns}; "
+                "expected as many in each row"
+            )
+    if headers and len(headers) != columns:
+        raise ValueError(f"{len(headers)} headers were given for {columns} columns; expected one a column")
+
+
+def _picture_sizes(rows: Sequence[Row], cell: int) -> tuple[tuple[tuple[int, int], ...], ...]:
+    shapes = [[as_rgb(content.picture).shape for content in row.cells] for row in rows]
+    longest = max(max(height, width) for row in shapes for height, width, _ in row)
+    side = cell if longest > cell else longest * (cell // longest)
+    return tuple(tuple(_fitted(width, height, side) for height, width, _ in row) for row in shapes)
+
+
+def _fitted(width: int, height: int, side: int) -> tuple[int, int]:
+    longest = max(width, height)
+    return max(1, round(width * side / longest)), max(1, round(height * side / longest))
+
+
+def _column_width(
+    rows: Sequence[Row],
+    headers: Sequence[str],
+    sizes: Sequence[Sequence[tuple[int, int]]],
+    font: ImageFont.FreeTypeFont,
+) -> int:
+    """Width of the widest picture; text may widen columns of narrow pictures to a readable width."""
+    texts = [*headers, *(text for row in rows for content in row.cells for text in _lines(content))]
+    widest_text = max((_text_width(_drawable(text, font), font) for text in texts), default=0)
+    readable = 10 * round(font.size)
+    return max(max(width for row in sizes for width, _ in row), min(widest_text, readable))
+
+
+def _lines(content: Cell) -> tuple[str, str]:
+    return content.title, content.subtitle
+
+
+def _caption_height(row: Row, font: ImageFont.FreeTypeFont) -> int:
+    if any(content.subtitle for content in row.cells):
+        return _pad(font) + 2 * _line_height(font)
+    return _pad(font) + _line_height(font) if any(content.title for content in row.cells) else 0
+
+
+def _draw_headers(canvas: Image.Image, layout: Layout, headers: Sequence[str], font: ImageFont.FreeTypeFont) -> None:
+    top = layout.tops[0] - _pad(font) - _line_height(font)
+    for left, header in zip(layout.lefts, headers, strict=False):
+        line = _text_image(header, layout.column_width, font, _TEXT)
+        canvas.paste(line, (left + (layout.column_width - line.width) // 2, top))
+
+
+def _draw_label(canvas: Image.Image, layout: Layout, index: int, row: Row, font: ImageFont.FreeTypeFont) -> None:
+    """Write beside the picture, and on beside its titles where the picture is too low for the label."""
+    height = layout.heights[index]
+    upright = _text_image(row.label, height + _caption_height(row, font), font, _TEXT)
+    upright = upright.transpose(Image.Transpose.ROTATE_90)
+    left = layout.lefts[0] - _pad(font) - upright.width
+    canvas.paste(upright, (left, layout.tops[index] + max(0, (height - upright.height) // 2)))
+
+
+def _draw_cell(
+    canvas: Image.Image,
+    layout: Layout,
+    place: tuple[int, int],
+    content: Cell,
+    font: ImageFont.FreeTypeFont,
+) -> None:
+    row, column = place
+    canvas.paste(_scaled(as_rgb(content.picture), layout.picture_sizes[row][column]), layout.corner(row, column))
+    top = layout.tops[row] + layout.heights[row] + _pad(font)
+    for text, color in zip(_lines(content), (_TEXT, _MUTED), strict=True):
+        line = _text_image(text, layout.column_width, font, color)
+        canvas.paste(line, (layout.lefts[column] + (layout.column_width - line.width) // 2, top))
+        top += _line_height(font)
+
+
+def _scaled(picture: Picture, size: tuple[int, int]) -> Image.Image:
+    """Smooth when a picture shrinks or grows by a fraction; whole factors keep its pixels as blocks."""
+    height, width = picture.shape[:2]
+    if size[0] < width or size[1] < height:
+        resampling = Image.Resampling.LANCZOS
+    elif size[0] % width == 0 and size[1] % height == 0:
+        resampling = Image.Resampling.NEAREST
+    else:
+        resampling = Image.Resampling.BILINEAR
+    return Image.fromarray(picture).resize(size, resampling)
+
+
+def _draw_colorbar(
+    canvas: Image.Image,
+    edges: tuple[int, int, int, int],
+    colormap: str,
+    font: ImageFont.FreeTypeFont,
+) -> None:
+    left, top, right, bottom = edges
+    height = bottom - top
+    scale = np.linspace(1, 0, height)[:, np.newaxis].repeat(right - left, axis=1)
+    canvas.paste(Image.fromarray(colorize(scale, colormap)), (left, top))
+    draw = ImageDraw.Draw(canvas)
+    # Pillow's anchors: left, and the ink's top, the middle, the ink's bottom.
+    for tick, anchor, y in zip(_TICKS, ("lt", "lm", "lb"), (top, (top + bottom) // 2, bottom), strict=True):
+        draw.text((right + _pad(font), y), tick, fill=_MUTED, font=font, anchor=anchor)
+    name = _text_image(colormap, height, font, _MUTED).transpose(Image.Transpose.ROTATE_90)
+    canvas.paste(name, (right + 2 * _pad(font) + _ticks_width(font), top + (height - name.height) // 2))
+
+
+def _colorbar_text_width(font: ImageFont.FreeTypeFont) -> int:
+    return 2 * _pad(font) + _ticks_width(font) + _line_height(font)
+
+
+def _ticks_width(font: ImageFont.FreeTypeFont) -> int:
+    return max(_text_width(text, font) for text in _TICKS)
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    font = ImageFont.load_default(size)
+    # A Pillow built without FreeType has no scalable font, and has already refused the size.
+    assert isinstance(font, ImageFont.FreeTypeFont)
+    return font
+
+
+def _line_height(font: ImageFont.FreeTypeFont) -> int:
+    ascent, descent = font.getmetrics()
+    return ascent + descent
+
+
+def _pad(font: ImageFont.FreeTypeFont) -> int:
+    return max(1, round(font.size / 3))
+
+
+def _text_width(text: str, font: ImageFont.FreeTypeFont) -> int:
+    """Pixels that the text's ink or its advance takes, whichever is more."""
+    return int(max(np.ceil(font.getlength(text)), font.getbbox(text)[2]))
+
+
+def _text_image(text: str, width: int, font: ImageFont.FreeTypeFont, color: tuple[int, int, int]) -> Image.Image:
+    """Draw one line on white, as wide as its text but never wider than `width`."""
+    shown = _shortened(_drawable(text, font), width, font)
+    line = Image.new("RGB", (_text_width(shown, font), _line_height(font)), _WHITE)
+    ImageDraw.Draw(line).text((0, 0), shown, fill=color, font=font)
+    return line
+
+
+def _shortened(text: str, width: int, font: ImageFont.FreeTypeFont) -> str:
+    """Take from the middle what does not fit: names often differ in their last letters."""
+    if _text_width(text, font) <= width:
+        return text
+
+    def kept(count: int) -> str:
+        head = (count + 1) // 2
+        return text[:head].rstrip() + _ELLIPSIS + text[len(text) - (count - head) :].lstrip()
+
+    fitting = bisect_right(range(len(text)), width, key=lambda count: _text_width(kept(count), font))
+    return kept(fitting - 1) if fitting else ""
+
+
+def _drawable(text: str, font: ImageFont.FreeTypeFont) -> str:
+    """Put text into characters that the font has; those without a likeness stay and draw as a box."""
+    return "".join(_drawable_character(character, font) for character in text)
+
+
+def _drawable_character(character: str, font: ImageFont.FreeTypeFont) -> str:
+    if " " <= character <= "~" or _has_glyph(character, font):
+        return character
+    if character.isspace() or unicodedata.category(character) == "Cc":
+        return " "
+    if unicodedata.category(character) in ("Mn", "Me", "Cf"):
+        return ""
+    if character in _SUBSTITUTES:
+        return _SUBSTITUTES[character]
+    base = [part for part in unicodedata.normalize("NFKD", character) if not unicodedata.combining(part)]
+    return "".join(base) if base and all(_has_glyph(part, font) for part in base) else character
+
+
+def _has_glyph(character: str, font: ImageFont.FreeTypeFont) -> bool:
+    return bytes(font.getmask(character)) != bytes(font.getmask(_NO_CHARACTER))
