@@ -20,6 +20,7 @@ from torchcam_suite.errors import HeadError, LayerError, ZeroMapWarning
 from torchcam_suite.explanation import Explanation
 from torchcam_suite.layers import shape_text
 from torchcam_suite.models import Model
+from torchcam_suite.progress import progress_bar
 from torchcam_suite.recorder import Site
 from torchcam_suite.targets import Target
 
@@ -35,7 +36,7 @@ def explain(
     layer: str | None = ...,
     target: Target = ...,
     batch_size: int = ...,
-    progress: Progress | None = ...,
+    progress: bool | Progress = ...,
     **options: Any,
 ) -> Explanation: ...
 @overload
@@ -47,7 +48,7 @@ def explain(
     layer: Sequence[str],
     target: Target = ...,
     batch_size: int = ...,
-    progress: Progress | None = ...,
+    progress: bool | Progress = ...,
     **options: Any,
 ) -> dict[str, Explanation]: ...
 def explain(
@@ -58,7 +59,7 @@ def explain(
     layer: str | Sequence[str] | None = None,
     target: Target = None,
     batch_size: int = 32,
-    progress: Progress | None = None,
+    progress: bool | Progress = False,
     **options: Any,
 ) -> Explanation | dict[str, Explanation]:
     """Show where a model sees its evidence for a target.
@@ -79,8 +80,9 @@ def explain(
         1 is explained by the logit, class 0 by its negative.
     batch_size : int
         Images that are explained together.
-    progress : function, optional
-        ``progress(done, total)`` for methods with many forward passes, per layer and batch.
+    progress : bool or function
+        True shows a bar on stderr for methods with many forward passes; a function is called as
+        ``progress(done, total)``, anew for each layer and batch.
     **options
         Of the method: `of`, `relu`, `normalize`, `interpolation`, `variant`, `chunk_size`.
 
@@ -108,6 +110,12 @@ def explain(
     >>> explanation.maps.shape, explanation.raw.shape, explanation.targets
     (torch.Size([3, 8, 8]), torch.Size([3, 6, 6]), (1, 1, 1))
     """
+    if progress is True:
+        with progress_bar(method) as bar:
+            return explain(
+                model, images, method=method, layer=layer, target=target, batch_size=batch_size, progress=bar, **options
+            )
+    report = progress or None
     chosen = make_method(method, options)
     names = [layer] if isinstance(layer, str) else [model.default_layer] if layer is None else list(layer)
     sites = {name: _spatial_site(model, name) for name in names}
@@ -121,7 +129,7 @@ def explain(
         prepared = model.prepare(batch)
         wanted = target[done : done + len(prepared)] if _is_one_each(target, len(sources)) else target  # type: ignore[index]
         with torch.inference_mode(False):
-            computed = chosen.compute(model, prepared, list(dict.fromkeys(sites.values())), wanted, progress)
+            computed = chosen.compute(model, prepared, list(dict.fromkeys(sites.values())), wanted, report)
         named = _image_names(batch, done, len(prepared))
         for name, site in sites.items():
             parts[name].append(_explanation(model, chosen, name, computed, computed.raw[site], prepared, named))

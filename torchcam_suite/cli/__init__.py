@@ -1,0 +1,48 @@
+"""The command line: parse, call the library, print.
+
+Exit status: 0 done; 1 an error that the message explains; 2 wrong usage; 3 a proof of parity failed.
+"""
+
+import sys
+
+import typer
+
+from torchcam_suite.cli.convert import convert
+from torchcam_suite.cli.demo import demo
+from torchcam_suite.cli.explain import explain
+from torchcam_suite.cli.layers import layers
+from torchcam_suite.cli.output import log
+from torchcam_suite.cli.verify import verify
+from torchcam_suite.errors import ParityError, TorchcamError
+
+app = typer.Typer(
+    help="See what an image classifier looks at, whatever framework it was trained in.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (convert, verify, layers, explain, demo):
+    app.command()(command)
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        app()
+    except ParityError as error:
+        _fail(error, 3)
+    except (TorchcamError, ValueError) as error:
+        _fail(error, 1)
+
+
+def _fail(error: Exception, status: int) -> None:
+    log.print(f"[bold red]error:[/] {_plain(str(error))}", soft_wrap=True)
+    sys.exit(status)
+
+
+def _plain(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

@@ -1,0 +1,49 @@
+"""`torchcam-suite convert`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from torchcam_suite.cli.options import Classes, InputSize, Json, NoCache, Preprocess, Weights, parse_classes, parse_size
+from torchcam_suite.cli.output import log, print_json, print_table
+from torchcam_suite.cli.verify import certificate_rows
+from torchcam_suite.images import find_preprocessing
+
+
+def convert(
+    model: Annotated[Path, typer.Argument(help="Keras checkpoint: .h5, .hdf5, .keras, or .json with --weights.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder of the bundle; must not exist.", show_default="the cache")
+    ] = None,
+    weights: Weights = None,
+    input_size: InputSize = None,
+    preprocess: Preprocess = None,
+    classes: Classes = None,
+    no_cache: NoCache = False,
+    as_json: Json = False,
+) -> None:
+    """Convert a Keras checkpoint to a bundle that torch opens without TensorFlow, and prove that it is the same.
+
+    [dim]Example:  torchcam-suite convert model.json --weights weights.h5 -o model.bundle[/]
+    """
+    from converters import convert as convert_checkpoint
+
+    if preprocess is not None:
+        find_preprocessing(preprocess)
+    with log.status(f"converting {model.name} (TensorFlow takes a few seconds to start)"):
+        bundle = convert_checkpoint(
+            model,
+            weights=weights,
+            out=out,
+            input_size=parse_size(input_size),
+            preprocessing=preprocess,
+            class_names=parse_classes(classes),
+            cache=not no_cache,
+        )
+    if as_json:
+        print_json({"bundle": str(bundle.path), "certificate": bundle.certificate.to_json()})
+        return
+    print_table(("proof", "figure", "where"), certificate_rows(bundle.certificate))
+    log.print("bundle:")
+    print(bundle.path)

@@ -1,0 +1,156 @@
+"""`torchcam-suite explain`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from torchcam_suite.cam.methods import METHODS
+from torchcam_suite.cli.options import (
+    Classes,
+    Device,
+    InputSize,
+    Json,
+    ModelArgument,
+    NoCache,
+    Preprocess,
+    Weights,
+    open_model,
+)
+from torchcam_suite.cli.output import file_name, image_file_names, log, print_json, print_table, warnings_on_stderr
+from torchcam_suite.errors import SourceError
+from torchcam_suite.explain import explain as explain_images
+from torchcam_suite.explanation import Explanation, write_atomically
+from torchcam_suite.images import open_picture, region
+from torchcam_suite.models import Model
+from torchcam_suite.present.comparison import compare
+from torchcam_suite.present.overlay import overlay, save_png
+
+
+def explain(
+    model: ModelArgument,
+    images: Annotated[list[Path], typer.Argument(help="Pictures: PNG, JPEG, WebP, ...", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for pictures and figures.", show_default=False)],
+    weights: Weights = None,
+    method: Annotated[
+        list[str] | None, typer.Option(help=f"{' or '.join(METHODS)}; repeat for several.", show_default="gradcam")
+    ] = None,
+    layer: Annotated[
+        list[str] | None, typer.Option(help="Layer name; repeat for several.", show_default="the last spatial one")
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(help="Class number or name.", show_default="each image's top class")
+    ] = None,
+    of: Annotated[
+        str | None, typer.Option(help="Grad-CAM of the logit or the probability.", show_default="logit")
+    ] = None,
+    relu: Annotated[
+        str | None, typer.Option(help="ReLU before or after upsampling, or none.", show_default="the method's own")
+    ] = None,
+    variant: Annotated[
+        str | None, typer.Option(help="Score-CAM: official, paper, logit, keep-learning.", show_default="official")
+    ] = None,
+    chunk_size: Annotated[
+        int | None, typer.Option(help="Score-CAM: masked images in one pass.", show_default="automatic")
+    ] = None,
+    preprocess: Preprocess = None,
+    classes: Classes = None,
+    input_size: InputSize = None,
+    colormap: Annotated[str, typer.Option(help="OpenCV colour map: jet, viridis, turbo, ...")] = "jet",
+    strength: Annotated[float, typer.Option(min=0, max=1, help="Share of the colours in the overlay.")] = 0.4,
+    interpolation: Annotated[str, typer.Option(help="bilinear, or nearest for blocks.")] = "bilinear",
+    device: Device = "auto",
+    no_cache: NoCache = False,
+    as_json: Json = False,
+) -> None:
+    """Draw where a model sees its evidence: overlays, a side-by-side grid, the maps as .npz, and explanation.json.
+
+    [dim]Example:  torchcam-suite explain model.json cat.jpg dog.jpg --weights weights.h5 --preprocess unit
+    --method gradcam --method scorecam --layer conv2d_6 -o out[/]
+    """
+    options = {"of": of, "relu": relu, "variant": variant, "chunk_size": chunk_size, "interpolation": interpolation}
+    given = {name: value for name, value in options.items() if value is not None}
+    methods = method or ["gradcam"]
+    _require_used(given, methods)
+    with warnings_on_stderr():
+        with log.status(f"opening {model}"):
+            opened = open_model(model, weights, input_size, preprocess, classes, device, no_cache)
+        found = explain_all(opened, images, methods, layer or [opened.default_layer], _target(target), given)
+        drawing: dict[str, Any] = {"colormap": colormap, "strength": strength, "interpolation": interpolation}
+        written = write_all(opened, images, found, out, drawing)
+    if as_json:
+        print_json({"files": [str(path) for path in written], "explanations": [item.to_json() for item in found]})
+        return
+    print_table(
+        ("image", "method", "layer", "target", "score", "probability"),
+        [
+            (
+                Path(item.images[i]).name,
+                item.method,
+                item.layer,
+                item.target_names[i],
+                f"{float(item.scores[i]):.4g}",
+                "" if item.probabilities is None else f"{float(item.probabilities[i]):.4f}",
+            )
+            for i in range(len(images))
+            for item in found
+        ],
+        right=(4, 5),
+    )
+    log.print(f"{len(written)} files in {out}; start with:")
+    print(written[0])
+
+
+def explain_all(
+    model: Model,
+    images: Sequence[Path],
+    methods: Sequence[str],
+    layers: Sequence[str],
+    target: Any,
+    given: dict[str, Any],
+) -> list[Explanation]:
+    """Explain with every method at every layer; each method gets the options that it has."""
+    found: list[Explanation] = []
+    for name in methods:
+        known = METHODS[name].__dataclass_fields__ if name in METHODS else {}
+        options = {option: value for option, value in given.items() if option in known}
+        result = explain_images(model, images, method=name, layer=layers, target=target, progress=True, **options)
+        found += result.values()
+    return found
+
+
+def write_all(
+    model: Model, images: Sequence[Path], found: Sequence[Explanation], out: Path, drawing: dict[str, Any]
+) -> list[Path]:
+    """Write the grid, one overlay an image and explanation, the maps and explanation.json; the grid comes first."""
+    import json
+
+    seen = [np.asarray(region(open_picture(image), model.preprocessing)) for image in images]
+    try:
+        written = [save_png(compare(seen, found, **drawing), out / "comparison.png")]
+        stems = image_file_names(images)
+        for item in found:
+            tag = f"{item.method}_{file_name(item.layer)}"
+            for i, picture in enumerate(seen):
+                blended = overlay(picture, item.maps[i].cpu().numpy(), **drawing)
+                written.append(save_png(blended, out / f"{stems[i]}_{tag}.png"))
+            written.append(item.save(out / f"{tag}.npz"))
+        about = json.dumps([item.to_json() for item in found], indent=2).encode()
+        write_atomically(out / "explanation.json", lambda file: file.write(about))
+    except OSError as error:
+        raise SourceError(f"cannot write to {out}: {error}") from error
+    return [*written, out / "explanation.json"]
+
+
+def _target(text: str | None) -> int | str | None:
+    return int(text) if text is not None and text.lstrip("-").isdecimal() else text
+
+
+def _require_used(given: dict[str, Any], methods: Sequence[str]) -> None:
+    """An option that no chosen method has is a mistake, not a wish to be ignored."""
+    known = {field for name in methods if name in METHODS for field in METHODS[name].__dataclass_fields__}
+    for option in given:
+        if known and option not in known:
+            raise ValueError(f"--{option.replace('_', '-')} is no option of {' or '.join(methods)}")

@@ -1,0 +1,81 @@
+"""The arguments and options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from torchcam_suite.errors import SourceError
+from torchcam_suite.models import Model, load
+
+ModelArgument = Annotated[
+    str,
+    typer.Argument(
+        help="Keras checkpoint (.h5, .hdf5, .keras, or .json with --weights), bundle folder, or torchvision:NAME.",
+        show_default=False,
+    ),
+]
+Weights = Annotated[Path | None, typer.Option(help="Weights file of a .json architecture.", show_default=False)]
+InputSize = Annotated[
+    str | None, typer.Option(help="224 or 240x320 (height x width), for models of free size.", show_default=False)
+]
+Preprocess = Annotated[
+    str | None,
+    typer.Option(
+        "--preprocess",
+        help="unit (pixels in 0..1), tf (-1..1), caffe, torch or raw (0..255).",
+        show_default="what the model says, else unit",
+    ),
+]
+Classes = Annotated[
+    str | None, typer.Option(help="Class names: a,b,c or a text file with one a line.", show_default=False)
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Convert a checkpoint anew and keep nothing.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
+
+
+def open_model(
+    model: str,
+    weights: Path | None,
+    input_size: str | None,
+    preprocess: str | None,
+    classes: str | None,
+    device: str,
+    no_cache: bool,
+) -> Model:
+    """Open the model that the options describe."""
+    return load(
+        model,
+        weights=weights,
+        input_size=parse_size(input_size),
+        preprocessing=preprocess,
+        class_names=parse_classes(classes),
+        device=device,
+        cache=not no_cache,
+    )
+
+
+def parse_size(text: str | None) -> tuple[int, int] | None:
+    """Parse a size.
+
+    Examples
+    --------
+    >>> parse_size("224"), parse_size("240x320")
+    ((224, 224), (240, 320))
+    """
+    if text is None:
+        return None
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(part.isdecimal() for part in parts):
+        raise SourceError(f"--input-size {text!r}; expected 224, or height x width as in 240x320")
+    return int(parts[0]), int(parts[-1])
+
+
+def parse_classes(text: str | None) -> list[str] | None:
+    """Parse class names: a comma-separated list, or the path of a text file with one name a line."""
+    if text is None:
+        return None
+    if Path(text).is_file():
+        return [line.strip() for line in Path(text).read_text(encoding="utf-8").splitlines() if line.strip()]
+    return [name.strip() for name in text.split(",")]

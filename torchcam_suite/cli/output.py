@@ -1,0 +1,55 @@
+"""Where the command line writes: data on stdout, everything else on stderr."""
+
+import json
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from torchcam_suite.errors import AssumptionWarning, ZeroMapWarning
+
+data, log = Console(), Console(stderr=True, highlight=False)
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document on stdout, for other programs."""
+    print(json.dumps(value, indent=2))
+
+
+def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> None:
+    """Print a table on stdout; the columns in `right` are figures."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for index, header in enumerate(headers):
+        table.add_column(header, justify="right" if index in right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    data.print(table)
+
+
+@contextmanager
+def warnings_on_stderr() -> Iterator[None]:
+    """Show our own warnings as one line each on stderr, and those of libraries not at all."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", AssumptionWarning)
+        warnings.simplefilter("always", ZeroMapWarning)
+        try:
+            yield
+        finally:
+            for warning in caught:
+                log.print(f"[yellow]note:[/] {warning.message}", soft_wrap=True)
+
+
+def file_name(text: str) -> str:
+    """A layer's or image's name as a part of a file name."""
+    return "".join(character if character.isalnum() or character in "._-" else "-" for character in text)
+
+
+def image_file_names(images: Sequence[Path]) -> list[str]:
+    """One stem an image, numbered where two images share theirs."""
+    stems = [file_name(image.stem) for image in images]
+    return [stem if stems.count(stem) == 1 else f"{stem}-{index}" for index, stem in enumerate(stems)]
