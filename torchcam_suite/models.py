@@ -3,10 +3,8 @@
 import hashlib
 import tempfile
 import warnings
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 from urllib.parse import parse_qs
@@ -18,7 +16,7 @@ from torchcam_suite import images as pictures
 from torchcam_suite.errors import AssumptionWarning, HeadError, LayerError, SourceError
 from torchcam_suite.images import InputSpec, Preprocessing
 from torchcam_suite.layers import Layer, LayerTable
-from torchcam_suite.recorder import Recorder, Site, layer_calls
+from torchcam_suite.recorder import LayerCall, Recorder, Site, layer_calls
 
 if TYPE_CHECKING:
     from converters.bundle import Bundle
@@ -74,6 +72,7 @@ class Model:
         self.class_names = None if class_names is None else list(class_names)
         self.source = source
         self._fingerprint = fingerprint
+        self._hashed: tuple[Any, str] = (None, "")
         self._logits: Callable[[Tensor], Tensor] = getattr(module, "logits", module)
 
     def __repr__(self) -> str:
@@ -129,16 +128,21 @@ class Model:
         layer = self.layers.last_spatial
         return layer.name if layer.calls == 1 else f"{layer.name}#{layer.calls - 1}"
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """Hash that identifies the weights: of the checkpoint's files, or of the module's state."""
         if self._fingerprint is not None:
             return self._fingerprint
-        digest = hashlib.sha256()
-        for name, tensor in self.module.state_dict().items():
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()
+        state = self.module.state_dict()
+        # hashed again only after a change: the version of a tensor counts its in-place changes
+        versions = tuple((t.data_ptr(), -1 if t.is_inference() else t._version) for t in state.values())
+        if versions != self._hashed[0]:
+            digest = hashlib.sha256()
+            for name, tensor in state.items():
+                digest.update(name.encode())
+                digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+            self._hashed = versions, digest.hexdigest()
+        return self._hashed[1]
 
     def prepare(self, images: Any) -> Tensor:
         """Make the model's input of pictures.
@@ -385,19 +389,18 @@ def _from_module(
     if not isinstance(output, Tensor) or output.ndim != 2:
         what = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
         raise SourceError(f"{type(module).__name__} gives {what} for one image; expected logits (1, classes)")
-    counts = Counter(call.path for call in calls)
-    layers = {
-        call.path: Layer(
-            call.path, call.class_name, call.shape, tuple(Site(call.path, i) for i in range(counts[call.path]))
-        )
-        for call in reversed(calls)
-    }
-    ordered = sorted(layers.values(), key=lambda layer: [call.path for call in calls].index(layer.name))
+    by_path: dict[str, list[LayerCall]] = {}
+    for call in calls:
+        by_path.setdefault(call.site.module, []).append(call)
+    layers = [
+        Layer(path, found[0].class_name, found[0].shape, tuple(call.site for call in found))
+        for path, found in by_path.items()
+    ]
     return Model(
         module,
         input=spec,
         preprocessing=pictures.PREPROCESSING["torch" if spec.channels == 3 else "unit"],
-        layers=LayerTable(ordered),
+        layers=LayerTable(layers),
         head=head or ("sigmoid" if output.shape[1] == 1 else "softmax"),
         name=name or type(module).__name__,
         source=f"{type(module).__module__}.{type(module).__qualname__}",

@@ -231,15 +231,15 @@ class LayerCall(NamedTuple):
 
     Attributes
     ----------
-    path : str
-        Dotted path of the module.
+    site : Site
+        Which call of which module.
     class_name : str
-        Its class.
+        The module's class.
     shape : tuple of int
         Shape of the output without the batch.
     """
 
-    path: str
+    site: Site
     class_name: str
     shape: tuple[int, ...]
 
@@ -250,15 +250,19 @@ def layer_calls(module: nn.Module, images: Tensor) -> tuple[list[LayerCall], Any
     Returns
     -------
     list of LayerCall
-        A module that is called three times stands there three times.
+        A module that is called three times stands there three times; calls that give something else than
+        one floating-point tensor are counted and left out.
     object
         What the module gave.
     """
     calls: list[LayerCall] = []
+    counts: Counter[str] = Counter()
 
     def note(path: str, part: nn.Module, _args: Any, output: Any) -> None:
+        site = Site(path, counts[path])
+        counts[path] += 1
         if isinstance(output, Tensor) and output.is_floating_point():
-            calls.append(LayerCall(path, type(part).__name__, tuple(output.shape[1:])))
+            calls.append(LayerCall(site, type(part).__name__, tuple(output.shape[1:])))
 
     with ExitStack() as stack:
         stack.enter_context(_autograd(False))

@@ -7,16 +7,19 @@ mathematics stands in the file of its family, as functions of tensors.
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, get_args
 
 import torch
 from torch import Tensor
 
 from torchcam_suite.cam.gradient import grad_cam
-from torchcam_suite.cam.saliency_map import Interpolation, Normalization, Rectification
+from torchcam_suite.cam.saliency_map import Interpolation
 from torchcam_suite.cam.score import VARIANTS, Progress, score_cam
 from torchcam_suite.recorder import Recorder, Site
 from torchcam_suite.targets import Of, Target, Targets, resolve
+
+Relu = Literal["before", "after"]
+Scale = Literal["max", "minmax"]
 
 
 class Classifier(Protocol):
@@ -66,22 +69,25 @@ class GradCAM:
     ----------
     of : {"logit", "probability"}
         What is differentiated. The paper takes the logit; some Keras code takes the softmax output.
-    relu : {"before", "after", "none"}
+    relu : {"before", "after"}
         ReLU before the upsampling, as in the paper, or after it, as in some Keras code.
-    normalize : {"max", "minmax", "none"}
+    normalize : {"max", "minmax"}
         How the map is brought to [0, 1].
     interpolation : {"bilinear", "nearest"}
         How it is brought to the size of the image.
     """
 
     of: Of = "logit"
-    relu: Rectification = "before"
-    normalize: Normalization = "max"
+    relu: Relu = "before"
+    normalize: Scale = "max"
     interpolation: Interpolation = "bilinear"
 
     name: ClassVar[str] = "gradcam"
     title: ClassVar[str] = "Grad-CAM"
     summary: ClassVar[str] = "channels weighted by their mean gradient; one forward, one backward"
+
+    def __post_init__(self) -> None:
+        _require_choices(self, of=Of, relu=Relu, normalize=Scale, interpolation=Interpolation)
 
     def compute(
         self, model: Classifier, images: Tensor, sites: Sequence[Site], target: Target, _: Progress | None
@@ -114,8 +120,8 @@ class ScoreCAM:
 
     variant: str = "official"
     chunk_size: int | Literal["auto"] = "auto"
-    relu: Rectification | None = None
-    normalize: Normalization | None = None
+    relu: Relu | None = None
+    normalize: Scale | None = None
     interpolation: Interpolation = "bilinear"
 
     name: ClassVar[str] = "scorecam"
@@ -131,6 +137,7 @@ class ScoreCAM:
         # resolved here, so that a saved explanation says what was done
         object.__setattr__(self, "relu", self.relu or rules.relu)
         object.__setattr__(self, "normalize", self.normalize or rules.normalize)
+        _require_choices(self, relu=Relu, normalize=Scale, interpolation=Interpolation)
 
     @property
     def of(self) -> Of:
@@ -159,6 +166,13 @@ class ScoreCAM:
             details = {"chunk_size": found.chunk_size}
         scores = targets.score(logits, model.to_probabilities, self.of)
         return Computed(raw, targets, logits, scores, details | {"channels_skipped": skipped})
+
+
+def _require_choices(method: Any, **choices: Any) -> None:
+    for option, known in choices.items():
+        given = getattr(method, option)
+        if given not in get_args(known):
+            raise ValueError(f"{method.name}: {option}={given!r}; expected one of {', '.join(get_args(known))}")
 
 
 Method = GradCAM | ScoreCAM

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from torchcam_suite.cli.options import Classes, InputSize, Json, NoCache, Preprocess, Weights, parse_classes, parse_size
-from torchcam_suite.cli.output import log, print_json, print_table
+from torchcam_suite.cli.output import log, print_json, print_table, status
 from torchcam_suite.cli.verify import certificate_rows
 from torchcam_suite.images import find_preprocessing
 
@@ -31,7 +31,7 @@ def convert(
 
     if preprocess is not None:
         find_preprocessing(preprocess)
-    with log.status(f"converting {model.name} (TensorFlow takes a few seconds to start)"):
+    with status(f"converting {model.name} (TensorFlow takes a few seconds to start)"):
         bundle = convert_checkpoint(
             model,
             weights=weights,

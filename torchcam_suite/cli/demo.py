@@ -11,7 +11,7 @@ from PIL import Image
 
 from torchcam_suite.cli.explain import explain_all, write_all
 from torchcam_suite.cli.options import Json
-from torchcam_suite.cli.output import log, print_json, print_table, warnings_on_stderr
+from torchcam_suite.cli.output import log, print_json, print_table, status, warnings_on_stderr
 from torchcam_suite.demo import ASSETS, LAYERS, sample_images
 from torchcam_suite.explanation import Explanation
 from torchcam_suite.metrics.localisation import pointing_game
@@ -32,7 +32,7 @@ def demo(
     start = time.perf_counter()
     images = sample_images()
     with warnings_on_stderr():
-        with log.status("importing the demo classifier (TensorFlow takes a few seconds to start)"):
+        with status("importing the demo classifier (TensorFlow takes a few seconds to start)"):
             model = load(
                 ASSETS / "model.json",
                 weights=ASSETS / "weights.h5",

@@ -19,14 +19,22 @@ from torchcam_suite.cli.options import (
     Weights,
     open_model,
 )
-from torchcam_suite.cli.output import file_name, image_file_names, log, print_json, print_table, warnings_on_stderr
+from torchcam_suite.cli.output import (
+    file_name,
+    image_file_names,
+    log,
+    print_json,
+    print_table,
+    status,
+    warnings_on_stderr,
+)
 from torchcam_suite.errors import SourceError
 from torchcam_suite.explain import explain as explain_images
 from torchcam_suite.explanation import Explanation, write_atomically
 from torchcam_suite.images import open_picture, region
 from torchcam_suite.models import Model
 from torchcam_suite.present.comparison import compare
-from torchcam_suite.present.overlay import overlay, save_png
+from torchcam_suite.present.overlay import colorize, overlay, save_png
 
 
 def explain(
@@ -47,7 +55,7 @@ def explain(
         str | None, typer.Option(help="Grad-CAM of the logit or the probability.", show_default="logit")
     ] = None,
     relu: Annotated[
-        str | None, typer.Option(help="ReLU before or after upsampling, or none.", show_default="the method's own")
+        str | None, typer.Option(help="ReLU before or after upsampling.", show_default="the method's own")
     ] = None,
     variant: Annotated[
         str | None, typer.Option(help="Score-CAM: official, paper, logit, keep-learning.", show_default="official")
@@ -74,8 +82,9 @@ def explain(
     given = {name: value for name, value in options.items() if value is not None}
     methods = method or ["gradcam"]
     _require_used(given, methods)
+    colorize(np.zeros((1, 1)), colormap)  # an unknown colour map is told before the work, not after
     with warnings_on_stderr():
-        with log.status(f"opening {model}"):
+        with status(f"opening {model}"):
             opened = open_model(model, weights, input_size, preprocess, classes, device, no_cache)
         found = explain_all(opened, images, methods, layer or [opened.default_layer], _target(target), given)
         drawing: dict[str, Any] = {"colormap": colormap, "strength": strength, "interpolation": interpolation}

@@ -3,7 +3,7 @@
 import json
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,11 @@ def warnings_on_stderr() -> Iterator[None]:
         finally:
             for warning in caught:
                 log.print(f"[yellow]note:[/] {warning.message}", soft_wrap=True)
+
+
+def status(text: str) -> AbstractContextManager:
+    """Show on stderr what is going on, where a person is watching."""
+    return log.status(text) if log.is_terminal else nullcontext()
 
 
 def file_name(text: str) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from torchcam_suite.cli.options import Json
-from torchcam_suite.cli.output import log, print_json, print_table
+from torchcam_suite.cli.output import print_json, print_table, status
 
 if TYPE_CHECKING:
     from converters import Certificate
@@ -22,7 +22,7 @@ def verify(
     """
     from converters import open_bundle
 
-    with log.status(f"verifying {bundle}"):
+    with status(f"verifying {bundle}"):
         certificate = open_bundle(bundle).verify()
     if as_json:
         print_json(certificate.to_json())
