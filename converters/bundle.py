@@ -17,16 +17,19 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import onnx
 import torch
 from safetensors import SafetensorError, safe_open
 
-from converters import graph
-from converters.certificate import Certificate, certify
+from converters.certificate import Certificate, certify, run_taps
 from converters.errors import BundleError
-from converters.module import ImportedModule, build
+
+if TYPE_CHECKING:
+    from converters.module import ImportedModule
+
+# onnx2torch, which takes seconds to import, is imported where a module is built
 
 SCHEMA = 1
 GRAPH, WEIGHTS, PROOF, MANIFEST = "graph.onnx", "weights.safetensors", "proof.safetensors", "manifest.json"
@@ -88,8 +91,10 @@ class Bundle:
         """The proof of parity, as it was computed when the bundle was made."""
         return Certificate(**self.manifest["certificate"])
 
-    def module(self) -> ImportedModule:
+    def module(self) -> "ImportedModule":
         """Build the torch module, in eval mode, on the CPU, its weights mapped from the file."""
+        from converters.module import build
+
         return build(_structure(self.path), _tensors(self.path / WEIGHTS))
 
     def verify(self) -> Certificate:
@@ -100,11 +105,14 @@ class Bundle:
         ParityError
             The torch module does not reproduce the stored reference.
         """
+        from converters import graph
+        from converters.module import build
+
         structure = _structure(self.path)
         module = build(structure, _tensors(self.path / WEIGHTS))
         reference = _tensors(self.path / PROOF)
         taps = {row.tap: row.module.split("tap/", 1)[1] for row in self.layers}
-        return certify(module, reference, taps, graph.runtime_transposes(structure))
+        return certify(run_taps(module, reference), reference, taps, graph.runtime_transposes(structure))
 
 
 def open_bundle(path: str | Path) -> Bundle:

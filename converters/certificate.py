@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, fx
 
 from converters.errors import ParityError
-from converters.module import ImportedModule
+
+if TYPE_CHECKING:
+    from converters.module import ImportedModule
 
 RTOL, ATOL = 1e-4, 1e-5  # |ours - theirs| <= RTOL |theirs| + ATOL max |theirs|
 COSINE = 0.9999  # of the gradients at a tap
@@ -80,8 +82,9 @@ class _Taps(fx.Interpreter):
         return result
 
 
-def run_taps(module: ImportedModule, batch: Tensor, direction: Tensor) -> TapRun:
-    """Run a batch (N, C, H, W) and differentiate sum(logits * direction) at every tap."""
+def run_taps(module: "ImportedModule", reference: Mapping[str, Tensor]) -> TapRun:
+    """Run the reference batch (N, C, H, W) and differentiate sum(logits * direction) at every tap."""
+    batch, direction = reference["batch"], reference["direction"]
     activations: dict[str, Tensor] = {}
     with torch.enable_grad():
         logits = _Taps(module.trunk, activations).run(batch.clone().requires_grad_(True))
@@ -112,15 +115,13 @@ def channels_last_taps(run: TapRun, reference: Mapping[str, Tensor], modules: Ma
     return found
 
 
-def certify(
-    module: ImportedModule, reference: Mapping[str, Tensor], modules: Mapping[str, str], transposes: int
-) -> Certificate:
-    """Compare a module with the stored reference at the output, the logits, every tap and every gradient.
+def certify(run: TapRun, reference: Mapping[str, Tensor], modules: Mapping[str, str], transposes: int) -> Certificate:
+    """Compare a run of the module with the stored reference at the output, the logits, every tap and gradient.
 
     Parameters
     ----------
-    module : ImportedModule
-        On the CPU, where the reference was computed.
+    run : TapRun
+        Of the reference batch, on the CPU, where the reference was computed.
     reference : mapping
         What `converters.tracing.reference` wrote.
     modules : mapping
@@ -133,7 +134,6 @@ def certify(
     ParityError
         Something differs by more than the tolerance, or a reference is constant and proves nothing.
     """
-    run = run_taps(module, reference["batch"], reference["direction"])
     _require_varied("the logits", reference["logits"])
     _require_close("the logits", run.logits, reference["logits"])
     _require_close("the prediction", run.prediction, reference["prediction"])

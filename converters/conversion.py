@@ -18,7 +18,7 @@ import platformdirs
 import torch
 from safetensors.numpy import load_file, save_file
 
-from converters import certificate, graph, worker
+from converters import certificate, worker
 from converters.bundle import (
     GRAPH,
     MANIFEST,
@@ -33,7 +33,6 @@ from converters.bundle import (
 )
 from converters.errors import BundleError
 from converters.inspect import Checkpoint, inspect
-from converters.module import build
 
 
 def convert(
@@ -114,12 +113,20 @@ def _key(checkpoint: Checkpoint, input_size: tuple[int, int] | None) -> str:
     return digest.hexdigest()[:32]
 
 
+def _import_onnx2torch() -> None:
+    import converters.module  # noqa: F401
+
+
 def _write_bundle(checkpoint: Checkpoint, place: Path, input_size: tuple[int, int] | None, timeout: float) -> None:
+    """Trace, bind, prove and write; `place` exists only if all of it went well."""
     with tempfile.TemporaryDirectory(prefix="torchcam-suite-trace-") as name, new_folder(place) as folder:
         traced = Path(name)
-        facts = worker.trace(checkpoint, traced, input_size=input_size, timeout=timeout)
+        facts = worker.trace(checkpoint, traced, input_size=input_size, timeout=timeout, meanwhile=_import_onnx2torch)
+        from converters import graph
+
         structure = onnx.load(traced / "structure.onnx")
         arrays = graph.bind_weights(structure, load_file(traced / "weights.safetensors"))
+        graph.settle_reshapes(structure)
         graph.check_ops(structure)
         _save_weights(arrays, folder / WEIGHTS)
         graph.refer_to_weights(structure, WEIGHTS, _places(folder / WEIGHTS))
@@ -133,18 +140,20 @@ def _write_bundle(checkpoint: Checkpoint, place: Path, input_size: tuple[int, in
 
 def _prove(structure: onnx.ModelProto, layers: list[dict], folder: Path) -> certificate.Certificate:
     """Build the module, see to it that every map is channels first, and compare it with the reference."""
+    from converters import graph
+    from converters.module import build
+
     weights, reference = _tensors(folder / WEIGHTS), _tensors(folder / PROOF)
     modules = {f"{layer['name']}#{layer['call']}": _module_name(layer) for layer in layers}
-    module = build(structure, weights)
-    run = certificate.run_taps(module, reference["batch"], reference["direction"])
+    run = certificate.run_taps(build(structure, weights), reference)
     last = certificate.channels_last_taps(run, reference, modules)
     if last:
         graph.force_channels_first(structure, last)
-        module = build(structure, weights)
+        run = certificate.run_taps(build(structure, weights), reference)
     for layer in layers:
         name = _module_name(layer)
         layer["module"] = f"{'trunk' if name in run.gradients else 'head'}.tap/{name}"
-    return certificate.certify(module, reference, modules, graph.runtime_transposes(structure))
+    return certificate.certify(run, reference, modules, graph.runtime_transposes(structure))
 
 
 def _module_name(layer: dict) -> str:

@@ -99,6 +99,7 @@ def force_channels_first(proto: onnx.ModelProto, taps: Iterable[str]) -> None:
         after = helper.make_node("Transpose", [node.output[0]], [result], f"{node.name}/last", perm=TO_CHANNELS_LAST)
         nodes += [before, node, after]
     _replace(proto.graph.node, nodes)
+    cancel_transposes(proto)
 
 
 def check_ops(proto: onnx.ModelProto) -> None:
@@ -123,21 +124,75 @@ def check_ops(proto: onnx.ModelProto) -> None:
         )
 
 
+def settle_reshapes(proto: onnx.ModelProto) -> None:
+    """Give a Reshape that computes its shape from the batch size at run time the shape [-1, ...] instead.
+
+    Keras 3 writes Flatten and Reshape so. What computed the shape goes.
+    """
+    producer = {name: node for node in proto.graph.node for name in node.output}
+    constants = {item.name: item for item in proto.graph.initializer}
+    for node in proto.graph.node:
+        if node.op_type != "Reshape" or node.input[1] in constants:
+            continue
+        concat = producer[node.input[1]]
+        while concat.op_type == "Cast":
+            concat = producer[concat.input[0]]
+        if concat.op_type != "Concat" or not all(name in constants for name in concat.input[1:]):
+            continue
+        rest = [int(size) for name in concat.input[1:] for size in numpy_helper.to_array(constants[name])]
+        # 0 keeps the input's own first axis, the batch; -1 may stand only once
+        shape = np.array([0 if -1 in rest else -1, *rest], np.int64)
+        proto.graph.initializer.append(numpy_helper.from_array(shape, f"{node.output[0]}/shape"))
+        node.input[1] = f"{node.output[0]}/shape"
+    drop_unused(proto)
+
+
+def cancel_transposes(proto: onnx.ModelProto) -> None:
+    """Take out a Transpose that only undoes the one before it."""
+    producer = {name: node for node in proto.graph.node for name in node.output}
+    same: dict[str, str] = {}
+    for node in proto.graph.node:
+        node.input[:] = [same.get(name, name) for name in node.input]
+        before = producer.get(node.input[0]) if node.input else None
+        if node.op_type == "Transpose" and before is not None and before.op_type == "Transpose":
+            first, second = attributes(before)["perm"], attributes(node)["perm"]
+            if [first[axis] for axis in second] == sorted(first):
+                same[node.output[0]] = before.input[0]
+    drop_unused(proto)
+
+
+def drop_unused(proto: onnx.ModelProto) -> None:
+    """Drop the nodes whose results nobody reads, and the constants that only they read."""
+    used = {item.name for item in proto.graph.output}
+    kept = []
+    for node in reversed(proto.graph.node):
+        if used.intersection(node.output):
+            kept.append(node)
+            used.update(node.input)
+    _replace(proto.graph.node, reversed(kept))
+    _replace(proto.graph.initializer, [item for item in proto.graph.initializer if item.name in used])
+
+
 def runtime_transposes(proto: onnx.ModelProto) -> int:
     """How many activations are transposed at run time.
 
     A channels-last Flatten or Reshape has to reorder what it flattens to give Keras' features in Keras'
-    order; that Transpose is the layer's own work and is not counted.
+    order; the Transpose next to it is the layer's own work and is not counted.
     """
+    producer = {name: node for node in proto.graph.node for name in node.output}
     readers: dict[str, list[onnx.NodeProto]] = {}
     for node in proto.graph.node:
         for name in node.input:
             readers.setdefault(name, []).append(node)
-    transposes = [node for node in proto.graph.node if node.op_type == "Transpose"]
-    return sum(any(reader.op_type != "Reshape" for reader in readers.get(node.output[0], [])) for node in transposes)
+    count = 0
+    for node in proto.graph.node:
+        if node.op_type == "Transpose":
+            around = [producer.get(node.input[0]), *readers.get(node.output[0], [])]
+            count += not any(near is not None and near.op_type == "Reshape" for near in around)
+    return count
 
 
-def _replace(field: Any, items: list) -> None:
+def _replace(field: Any, items: Iterable[Any]) -> None:
     items = list(items)
     del field[:]
     field.extend(items)

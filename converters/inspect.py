@@ -8,6 +8,7 @@ import json
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ class Checkpoint:
         """The files that it consists of."""
         return [self.source] + ([self.weights] if self.weights else [])
 
-    @property
+    @cached_property
     def sha256(self) -> str:
         """Hash of the content of all its files, in hexadecimal."""
         digest = hashlib.sha256()

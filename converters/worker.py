@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,14 @@ TIMEOUT = 900.0  # seconds; ResNet50 takes about 20
 
 
 def trace(
-    checkpoint: Checkpoint, folder: Path, *, input_size: tuple[int, int] | None, timeout: float = TIMEOUT
+    checkpoint: Checkpoint,
+    folder: Path,
+    *,
+    input_size: tuple[int, int] | None,
+    timeout: float = TIMEOUT,
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
-    """Trace a checkpoint in a process of its own, into `folder`.
+    """Trace a checkpoint in a process of its own, into `folder`; call `meanwhile` while TensorFlow starts.
 
     Returns
     -------
@@ -42,20 +48,17 @@ def trace(
         "raw_pixels": checkpoint.takes_raw_pixels,
     }
     (folder / "job.json").write_text(json.dumps(job))
-    _run(
-        [sys.executable, "-X", "faulthandler", "-m", "converters.tracing", str(folder)],
-        folder,
-        timeout,
-        checkpoint.source.name,
-    )
+    command = [sys.executable, "-X", "faulthandler", "-m", "converters.tracing", str(folder)]
+    _run(command, folder, timeout, checkpoint.source.name, meanwhile)
     return json.loads((folder / "facts.json").read_text())
 
 
-def _run(command: list[str], folder: Path, timeout: float, name: str) -> None:
+def _run(command: list[str], folder: Path, timeout: float, name: str, meanwhile: Callable[[], None]) -> None:
     log = folder / "trace.log"
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
         try:
+            meanwhile()
             code = process.wait(timeout)
         except subprocess.TimeoutExpired:
             raise TracingError(
