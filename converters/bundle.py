@@ -14,7 +14,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -95,7 +95,7 @@ class Bundle:
         """Build the torch module, in eval mode, on the CPU, its weights mapped from the file."""
         from converters.module import build
 
-        return build(_structure(self.path), _tensors(self.path / WEIGHTS))
+        return build(*_structure_and_weights(self.path))
 
     def verify(self) -> Certificate:
         """Prove the bundle again, on the machine at hand.
@@ -108,11 +108,14 @@ class Bundle:
         from converters import graph
         from converters.module import build
 
-        structure = _structure(self.path)
-        module = build(structure, _tensors(self.path / WEIGHTS))
+        structure, weights = _structure_and_weights(self.path)
         reference = _tensors(self.path / PROOF)
         taps = {row.tap: row.module.split("tap/", 1)[1] for row in self.layers}
-        return certify(run_taps(module, reference), reference, taps, graph.runtime_transposes(structure))
+        needed = {"batch", "direction", "logits", "prediction"}
+        needed |= {f"{kind}/{tap}" for kind in ("positions", "activation") for tap in taps}
+        _require_all(self.path / PROOF, needed, reference)
+        run = run_taps(build(structure, weights), reference)
+        return certify(run, reference, taps, graph.runtime_transposes(structure))
 
 
 def open_bundle(path: str | Path) -> Bundle:
@@ -170,6 +173,20 @@ def _structure(path: Path) -> onnx.ModelProto:
     return proto
 
 
+def _structure_and_weights(path: Path) -> tuple[onnx.ModelProto, dict[str, torch.Tensor]]:
+    structure, weights = _structure(path), _tensors(path / WEIGHTS)
+    _require_all(
+        path / WEIGHTS, {tensor.name for tensor in structure.graph.initializer if tensor.external_data}, weights
+    )
+    return structure, weights
+
+
+def _require_all(file: Path, names: Set[str], tensors: Mapping[str, torch.Tensor]) -> None:
+    missing = sorted(names - tensors.keys())
+    if missing:
+        raise BundleError(f"{file} lacks {len(missing)} tensors, {missing[0]!r} first; convert the checkpoint again")
+
+
 def _tensors(file: Path) -> dict[str, torch.Tensor]:
     try:
         with safe_open(file, framework="pt") as opened:
@@ -186,6 +203,7 @@ def new_folder(target: Path) -> Iterator[Path]:
     try:
         yield folder
         for file in folder.iterdir():
+            file.chmod(0o644)  # safetensors writes for the owner alone
             with file.open("rb") as opened:
                 os.fsync(opened.fileno())
         folder.chmod(0o755)

@@ -134,12 +134,8 @@ def certify(run: TapRun, reference: Mapping[str, Tensor], modules: Mapping[str, 
     ParityError
         Something differs by more than the tolerance, or a reference is constant and proves nothing.
     """
-    _require_varied("the logits", reference["logits"])
-    _require_close("the logits", run.logits, reference["logits"])
-    _require_close("the prediction", run.prediction, reference["prediction"])
-    if not torch.equal(run.logits.argmax(1), reference["logits"].argmax(1)):
-        raise ParityError("the top class of the reference batch differs from the original's")
     activations, cosines = {}, {}
+    # in the order of the computation, so that the message names the first layer that differs
     for tap, name in modules.items():
         positions = reference[f"positions/{tap}"].long()
         theirs = reference[f"activation/{tap}"]
@@ -153,6 +149,11 @@ def certify(run: TapRun, reference: Mapping[str, Tensor], modules: Mapping[str, 
             if gradient is None:
                 raise ParityError(f"layer call {tap!r}: no gradient arrives, though it does in the original")
             cosines[tap] = _gradient_cosine(tap, _in_keras_order(gradient)[positions], reference[f"gradient/{tap}"])
+    _require_varied("the logits", reference["logits"])
+    _require_close("the logits", run.logits, reference["logits"])
+    _require_close("the prediction", run.prediction, reference["prediction"])
+    if not torch.equal(run.logits.argmax(1), reference["logits"].argmax(1)):
+        raise ParityError("the top class of the reference batch differs from the original's")
     if not cosines:
         raise ParityError("no layer call has a reference gradient: nothing was proved about gradients")
     worst, least = max(activations, key=activations.__getitem__), min(cosines, key=cosines.__getitem__)
@@ -184,10 +185,10 @@ def _error(ours: Tensor, theirs: Tensor) -> float:
 def _require_varied(what: str, theirs: Tensor) -> None:
     if not torch.isfinite(theirs).all():
         raise ParityError(f"{what}: the original itself gives NaN or infinity on the reference batch")
-    if theirs.numel() > 1 and float(theirs.std()) == 0:
+    if len(theirs) > 1 and torch.equal(theirs, theirs[:1].expand_as(theirs)):
         raise ParityError(
-            f"{what}: the original gives the same value everywhere on the reference batch ({float(theirs[0]):g}), "
-            f"which proves nothing; is this an untrained or dead network?"
+            f"{what}: the original gives the same value everywhere on the reference batch "
+            f"({float(theirs.flatten()[0]):g}), which proves nothing; is this an untrained or dead network?"
         )
 
 

@@ -27,7 +27,6 @@ from converters.bundle import (
     WEIGHTS,
     Bundle,
     _tensors,
-    is_bundle,
     new_folder,
     open_bundle,
 )
@@ -87,9 +86,10 @@ def convert(
     checkpoint = inspect(source, weights)
     with tempfile.TemporaryDirectory(prefix="torchcam-suite-") as scratch:
         place = cache_folder() / _key(checkpoint, input_size) if cache else Path(scratch) / "bundle"
-        if not is_bundle(place):
+        bundle = _kept(place)
+        if bundle is None:
             _write_bundle(checkpoint, place, input_size, timeout)
-        bundle = open_bundle(place)
+            bundle = open_bundle(place)
         if target is None:
             return bundle
         stored = {
@@ -103,6 +103,17 @@ def cache_folder() -> Path:
     """Where converted checkpoints are kept."""
     chosen = os.environ.get("TORCHCAM_SUITE_CACHE")
     return (Path(chosen) if chosen else platformdirs.user_cache_path("torchcam-suite")) / "bundles"
+
+
+def _kept(place: Path) -> Bundle | None:
+    """The bundle that was put there before; a damaged one is removed, to be made again."""
+    if not place.exists():
+        return None
+    try:
+        return open_bundle(place)
+    except BundleError:
+        shutil.rmtree(place, ignore_errors=True)
+        return None
 
 
 def _key(checkpoint: Checkpoint, input_size: tuple[int, int] | None) -> str:

@@ -4,9 +4,12 @@ Only h5py, zipfile and json are used: nothing is built, nothing is unpickled, Te
 """
 
 import hashlib
+import itertools
 import json
 import zipfile
+import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -68,9 +71,10 @@ class Checkpoint:
 
     @property
     def takes_raw_pixels(self) -> bool:
-        """Whether the model itself scales its input (Rescaling or Normalization near the input)."""
-        first = [class_name for class_name, _ in _layer_configs(self.architecture)][:4]
-        return bool({"Rescaling", "Normalization"} & set(first))
+        """Whether the model scales pixels 0 to 255 itself: a Rescaling near the input, as by 1/255."""
+        first = list(itertools.islice(_layer_configs(self.architecture), 4))
+        scales = [config.get("scale") for class_name, config in first if class_name == "Rescaling"]
+        return any(isinstance(scale, float) and 0 < scale < 0.02 for scale in scales)
 
 
 def inspect(source: str | Path, weights: str | Path | None = None) -> Checkpoint:
@@ -138,20 +142,20 @@ def _read(source: Path) -> tuple[str, str, JsonObject]:
         )
     raise CheckpointError(
         f"{source.name} is not a Keras checkpoint: expected HDF5 (.h5, .hdf5), a .keras archive or "
-        f"a JSON architecture, found a file that starts with {head!r}"
+        f"a JSON architecture, found {f'a file that starts with {head!r}' if head else 'an empty file'}"
     )
 
 
 def _read_hdf5(source: Path) -> tuple[str, JsonObject]:
     with _open_hdf5(source) as file:
-        config = file.attrs.get("model_config")
-        version = file.attrs.get("keras_version", "2")
-    if config is None:
+        config = _text(file.attrs.get("model_config", ""))
+        version = _text(file.attrs.get("keras_version", "2"))
+    if not config:
         raise CheckpointError(
             f"{source.name} holds weights without an architecture; give the architecture as source "
             f"and this file as weights: convert('model.json', weights={source.name!r})"
         )
-    return _text(version), _parse(_text(config), f"model_config of {source.name}")
+    return version, _parse(config, f"model_config of {source.name}")
 
 
 def _read_keras_zip(source: Path) -> tuple[str, JsonObject]:
@@ -161,7 +165,7 @@ def _read_keras_zip(source: Path) -> tuple[str, JsonObject]:
                 raise CheckpointError(f"{source.name} is a zip archive without config.json: no Keras model")
             config = archive.read("config.json").decode("utf-8")
             metadata = archive.read("metadata.json").decode("utf-8")
-    except (zipfile.BadZipFile, KeyError, UnicodeDecodeError, EOFError, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, KeyError, ValueError, EOFError, OSError, RuntimeError) as error:
         raise CheckpointError(f"{source.name} is a damaged .keras archive ({error}); get it again") from error
     version = _parse(metadata, f"metadata.json of {source.name}").get("keras_version", "3")
     return str(version), _parse(config, f"config.json of {source.name}")
@@ -190,10 +194,13 @@ def _text(value: Any) -> str:
     return value.decode("utf-8") if isinstance(value, bytes) else str(value)
 
 
-def _open_hdf5(path: Path) -> h5py.File:
+@contextmanager
+def _open_hdf5(path: Path) -> Iterator[h5py.File]:
+    """A file to read; what h5py finds damaged inside the block becomes a clear error."""
     try:
-        return h5py.File(path, "r")
-    except OSError as error:
+        with h5py.File(path, "r") as file:
+            yield file
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
         raise CheckpointError(f"{path.name} is a damaged or truncated HDF5 file ({error})") from error
 
 
@@ -231,8 +238,8 @@ def _objects(node: Any, path: str) -> Iterator[tuple[str, JsonObject]]:
 
 def _refuse_object(node: JsonObject, path: str) -> None:
     class_name, module, config = node["class_name"], node.get("module"), node.get("config")
-    if not isinstance(class_name, str):
-        raise CheckpointError(f"{path}: class_name should be text, found {class_name!r}")
+    if not (isinstance(class_name, str) and isinstance(module, str | None)):
+        raise CheckpointError(f"{path}: class_name and module should be text, found {class_name!r} and {module!r}")
     if class_name in {"Lambda", "__lambda__"}:
         raise UnsafeCheckpointError(
             f"{path} is a Lambda layer: it carries compiled Python code, which is never run here. "
@@ -240,12 +247,12 @@ def _refuse_object(node: JsonObject, path: str) -> None:
         )
     if class_name == "TFOpLambda":
         function = config.get("function") if isinstance(config, dict) else None
-        if function not in keras_names.TENSOR_FUNCTIONS:
+        if not (isinstance(function, str) and function in keras_names.TENSOR_FUNCTIONS):
             raise UnsafeCheckpointError(f"{path} calls tf.{function}, which is not on the list of harmless functions")
         return
     if module in keras_names.OPERATION_MODULES and class_name[:1].isupper():
         return
-    if not (module is None or module == "keras" or str(module).startswith("keras.")):
+    if module is not None and module.split(".")[0] not in {"keras", "tf_keras"}:
         raise UnsafeCheckpointError(f"{path}: {class_name} comes from module {module!r}, not from Keras; refused")
     known = keras_names.MODELS | keras_names.LAYERS | keras_names.CONFIGURATION
     if class_name not in known:
@@ -258,28 +265,39 @@ def _refuse_object(node: JsonObject, path: str) -> None:
 # ---------------------------------------------------------------- the input
 
 
-def _layer_configs(node: JsonObject) -> Iterator[tuple[str, JsonObject]]:
+def _layer_entries(model: JsonObject) -> list[JsonObject]:
+    """The layers of a model, each with a class name and a config, in the order of the file."""
+    config = model.get("config")
+    entries = config.get("layers") if isinstance(config, dict) else config
+    if not isinstance(entries, list):
+        raise CheckpointError(f"the architecture lists no layers: its {model['class_name']} has none in its config")
+    for entry in entries:
+        layer = entry if isinstance(entry, dict) else {}
+        if not (isinstance(layer.get("class_name"), str) and isinstance(layer.get("config"), dict | list)):
+            raise CheckpointError(f"the architecture lists {entry!r:.60}; expected a layer with class_name and config")
+    return entries
+
+
+def _layer_configs(model: JsonObject) -> Iterator[tuple[str, JsonObject]]:
     """(class name, config) of every layer in the order of the file, nested models opened."""
-    config = node.get("config")
-    layers = config if isinstance(config, list) else config.get("layers", []) if isinstance(config, dict) else []
-    for layer in layers if isinstance(layers, list) else []:
-        if isinstance(layer, dict) and isinstance(layer.get("config"), dict | list):
-            if layer["class_name"] in keras_names.MODELS:
-                yield from _layer_configs(layer)
-            else:
-                yield layer["class_name"], layer["config"]
+    for layer in _layer_entries(model):
+        if layer["class_name"] in keras_names.MODELS:
+            yield from _layer_configs(layer)
+        elif isinstance(layer["config"], dict):
+            yield layer["class_name"], layer["config"]
 
 
 def layer_names(architecture: JsonObject) -> list[str]:
     """The names of the top-level layers, in the order of the file."""
-    config = architecture.get("config")
-    layers = config if isinstance(config, list) else (config or {}).get("layers", [])
-    return [layer.get("name") or layer["config"].get("name", "") for layer in layers]
+    entries = _layer_entries(architecture)
+    configs = [layer["config"] if isinstance(layer["config"], dict) else {} for layer in entries]
+    return [str(layer.get("name") or config.get("name")) for layer, config in zip(entries, configs, strict=True)]
 
 
 def _input_shape(architecture: JsonObject) -> tuple[int | None, ...]:
-    inputs = architecture["config"].get("input_layers") if isinstance(architecture["config"], dict) else None
-    if isinstance(inputs, list) and inputs and isinstance(inputs[0], list) and len(inputs) > 1:
+    config = architecture.get("config")
+    inputs = config.get("input_layers") if isinstance(config, dict) else None
+    if isinstance(inputs, list) and len(inputs) > 1 and all(isinstance(item, list) and item for item in inputs):
         names = ", ".join(str(item[0]) for item in inputs)
         raise UnsupportedModelError(f"the model has {len(inputs)} inputs ({names}); expected one image input")
     for _, config in _layer_configs(architecture):

@@ -1,6 +1,7 @@
 """The torch module of an imported model."""
 
 import threading
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -48,7 +49,9 @@ def build(proto: onnx.ModelProto, weights: Mapping[str, torch.Tensor]) -> Import
         onnx2torch knows the ops, but not one of their options.
     """
     try:
-        with _bound(weights):
+        with _bound(weights), warnings.catch_warnings():
+            # it warns of what might differ; the certificate says what does
+            warnings.filterwarnings("ignore", category=UserWarning, module="onnx2torch")
             graph = convert(proto)
     except NotImplementedError as error:
         raise UnsupportedModelError(f"onnx2torch cannot convert this graph: {error}") from error

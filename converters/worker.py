@@ -48,7 +48,8 @@ def trace(
         "raw_pixels": checkpoint.takes_raw_pixels,
     }
     (folder / "job.json").write_text(json.dumps(job))
-    command = [sys.executable, "-X", "faulthandler", "-m", "converters.tracing", str(folder)]
+    # -P: the current folder may be that of a downloaded checkpoint, with a tensorflow.py of its own
+    command = [sys.executable, "-P", "-X", "faulthandler", "-m", "converters.tracing", str(folder)]
     _run(command, folder, timeout, checkpoint.source.name, meanwhile)
     return json.loads((folder / "facts.json").read_text())
 
@@ -68,19 +69,20 @@ def _run(command: list[str], folder: Path, timeout: float, name: str, meanwhile:
             # also on KeyboardInterrupt: the process never outlives the call
             process.kill()
             process.wait()
-    _raise_what_it_found(folder)
-    if code != 0:
+    outcome = _outcome(folder)
+    if outcome is None or (code != 0 and outcome["error"] is None):
         raise TracingError(f"tracing {name} failed: the TensorFlow process {_how_it_ended(code)}. {_tail(log)}")
-
-
-def _raise_what_it_found(folder: Path) -> None:
-    outcome_file = folder / "outcome.json"
-    if not outcome_file.exists():
-        return
-    outcome = json.loads(outcome_file.read_text())
     if outcome["error"] is not None:
         kind: type[TorchcamError] = getattr(errors, outcome["error"])
         raise kind(outcome["message"])
+
+
+def _outcome(folder: Path) -> dict[str, Any] | None:
+    """What the process says about itself; None if it ended before it could, or while it wrote."""
+    try:
+        return json.loads((folder / "outcome.json").read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
 
 
 def _how_it_ended(code: int) -> str:
@@ -88,7 +90,7 @@ def _how_it_ended(code: int) -> str:
         return "was killed by the system, most likely for want of memory"
     if code < 0:
         return f"crashed with {signal.Signals(-code).name}"
-    return f"ended with exit status {code}"
+    return f"ended with exit status {code} and gave no result"
 
 
 def _tail(log: Path, lines: int = 20) -> str:

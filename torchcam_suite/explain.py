@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import Any, overload
 
@@ -16,13 +17,13 @@ from torchcam_suite import images as pictures
 from torchcam_suite.cam.methods import Computed, Method, make_method
 from torchcam_suite.cam.saliency_map import finish
 from torchcam_suite.cam.score import Progress
-from torchcam_suite.errors import HeadError, LayerError, ZeroMapWarning
+from torchcam_suite.errors import HeadError, LayerError, TargetError, ZeroMapWarning
 from torchcam_suite.explanation import Explanation
 from torchcam_suite.layers import shape_text
 from torchcam_suite.models import Model
 from torchcam_suite.progress import progress_bar
 from torchcam_suite.recorder import Site
-from torchcam_suite.targets import Target
+from torchcam_suite.targets import Target, plain
 
 ZERO_MAP = "map is zero everywhere"
 
@@ -104,6 +105,7 @@ def explain(
     --------
     >>> from torchcam_suite import load
     >>> from torch import nn
+    >>> _ = torch.manual_seed(1)  # some random networks have no evidence for class 1, and warn of it
     >>> net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))
     >>> model = load(net, input_size=(1, 8, 8), preprocessing="unit", device="cpu")
     >>> explanation = explain(model, torch.rand(3, 1, 8, 8), layer="0", target=1)
@@ -118,16 +120,15 @@ def explain(
     report = progress or None
     chosen = make_method(method, options)
     names = [layer] if isinstance(layer, str) else [model.default_layer] if layer is None else list(layer)
+    if not names:
+        raise LayerError(f"no layer was given; name at least one, as {model.default_layer!r}")
     sites = {name: _spatial_site(model, name) for name in names}
-    sources = images if isinstance(images, Tensor) else pictures.as_list(images)
-    batches = (
-        [sources[i : i + batch_size] for i in range(0, len(sources), batch_size)] if _is_batch(sources) else [sources]
-    )
+    batches = _batches(images, batch_size)
+    targets = _targets_of(batches, target)
     parts: dict[str, list[Explanation]] = {name: [] for name in names}
     done = 0
-    for batch in batches:
+    for batch, wanted in zip(batches, targets, strict=True):
         prepared = model.prepare(batch)
-        wanted = target[done : done + len(prepared)] if _is_one_each(target, len(sources)) else target  # type: ignore[index]
         with torch.inference_mode(False):
             computed = chosen.compute(model, prepared, list(dict.fromkeys(sites.values())), wanted, report)
         named = _image_names(batch, done, len(prepared))
@@ -150,12 +151,26 @@ def _spatial_site(model: Model, name: str) -> Site:
     return site
 
 
-def _is_batch(sources: Any) -> bool:
-    return not isinstance(sources, Tensor) or sources.ndim == 4
+def _batches(images: Any, size: int) -> list[Any]:
+    if size < 1:
+        raise ValueError(f"batch_size={size}; expected at least 1")
+    sources = images if isinstance(images, Tensor) else pictures.as_list(images)
+    if isinstance(sources, Tensor) and sources.ndim != 4:
+        return [sources[None] if sources.ndim == 3 else sources]
+    # no image at all is one empty batch, which the model refuses
+    return [sources[i : i + size] for i in range(0, max(1, len(sources)), size)]
 
 
-def _is_one_each(target: Target, count: int) -> bool:
-    return isinstance(target, Sequence) and not isinstance(target, str) and len(target) == count
+def _targets_of(batches: list[Any], target: Target) -> list[Target]:
+    """What is asked of each batch: its share of a sequence, and all of anything else."""
+    target = plain(target)
+    if isinstance(target, str) or not isinstance(target, Sequence):
+        return [target] * len(batches)
+    count = sum(map(len, batches))
+    if len(target) != count:
+        raise TargetError(f"{len(target)} targets for {count} images; give one for all, or one an image")
+    shares = iter(target)
+    return [list(islice(shares, len(batch))) for batch in batches]
 
 
 def _image_names(batch: Any, start: int, count: int) -> tuple[str, ...]:

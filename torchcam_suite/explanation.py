@@ -6,6 +6,8 @@ import io
 import json
 import os
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,7 +117,8 @@ class Explanation:
         Path
             The file; `Explanation.load` reads it.
         """
-        path = Path(path).with_suffix(".npz")
+        path = Path(path)
+        path = path if path.suffix == ".npz" else path.with_name(f"{path.name}.npz")
         arrays = {"maps": self.maps, "raw": self.raw, "scores": self.scores}
         if self.probabilities is not None:
             arrays["probabilities"] = self.probabilities
@@ -134,7 +137,8 @@ class Explanation:
             The file is missing, damaged, or no explanation.
         """
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            # np.load leaves a damaged file open if it opens it itself
+            with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 arrays = {name: torch.from_numpy(stored[name]) for name in stored.files if name != "explanation"}
                 about = json.loads(stored["explanation"].tobytes())
             rows = about["images"]
@@ -151,7 +155,7 @@ class Explanation:
             )
         except FileNotFoundError as error:
             raise SourceError(f"no such file: {path}") from error
-        except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise SourceError(f"{path} holds no explanation, or a damaged one ({error})") from error
 
     def _repr_html_(self) -> str:

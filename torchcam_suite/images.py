@@ -126,7 +126,7 @@ def _upright_rgb(image: Image.Image, what: str) -> Image.Image:
 def _pixels(array: np.ndarray) -> np.ndarray:
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[..., 0]
-    if not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)):
+    if array.size == 0 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)):
         raise ImageError(f"an array of shape {array.shape}; expected (H, W), (H, W, 1) or (H, W, 3)")
     if array.dtype == np.uint8:
         return array
@@ -193,6 +193,8 @@ def require_batch(images: Tensor, spec: InputSpec) -> Tensor:
         )
     if not images.is_floating_point():
         raise ImageError(f"a tensor of {images.dtype}; the model takes floats: use model.prepare for pictures")
+    if len(images) == 0:
+        raise ImageError("no images were given")
     bad = (~torch.isfinite(images)).flatten(1).any(dim=1).nonzero()[:, 0].tolist()
     if bad:
         raise ImageError(f"NaN or infinity in image {', '.join(map(str, bad[:8]))} of the batch; check its source")
@@ -203,8 +205,10 @@ def as_list(images: Any) -> Sequence[Any]:
     """One picture, or a batch array (N, H, W, C), as a list of pictures."""
     if isinstance(images, str | Path | Image.Image):
         return [images]
-    if isinstance(images, np.ndarray):
-        return list(images) if images.ndim == 4 else [images]
+    if isinstance(images, np.ndarray) and images.ndim != 4:
+        return [images]
+    if not isinstance(images, Iterable):
+        raise ImageError(f"expected pictures (paths, PIL images, arrays) or a tensor, found {type(images).__name__}")
     listed = list(images)
     if not listed:
         raise ImageError("no images were given")

@@ -433,7 +433,11 @@ def _require_as_many_names_as_classes(model: Model) -> None:
 def _find_device(device: str | torch.device) -> torch.device:
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    chosen = torch.device(device)
-    if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise SourceError(f"device {device!r}: this torch sees no CUDA device; use 'cpu' or 'auto'")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise SourceError(f"device {device!r} is not known to torch; use 'auto', 'cpu' or 'cuda'") from error
+    count = torch.cuda.device_count()
+    if chosen.type == "cuda" and (chosen.index or 0) >= count:
+        raise SourceError(f"device {device!r}: this torch sees {count or 'no'} CUDA device(s); use 'cpu' or 'auto'")
     return chosen

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -84,14 +85,14 @@ def resolve(target: Target, logits: Tensor, class_names: Sequence[str] | None) -
     TargetError
         Out of range, an unknown name, or not one target an image.
     """
-    count, classes = len(logits), max(2, logits.shape[1])
+    target, count, classes = plain(target), len(logits), max(2, logits.shape[1])
     if callable(target):
         name = getattr(target, "__name__", type(target).__name__)
         return Targets(None, target, (name,) * count)
     if target is None:
         top = (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.argmax(dim=1)
         found = [int(index) for index in top]
-    elif isinstance(target, int | str):
+    elif isinstance(target, str) or not isinstance(target, Sequence):
         found = [_index(target, classes, class_names)] * count
     else:
         found = [_index(item, classes, class_names) for item in target]
@@ -99,6 +100,11 @@ def resolve(target: Target, logits: Tensor, class_names: Sequence[str] | None) -
             raise TargetError(f"{len(found)} targets for {count} images; give one for all, or one an image")
     names = tuple(class_names[index] if class_names else f"class {index}" for index in found)
     return Targets(torch.tensor(found, device=logits.device), None, names)
+
+
+def plain(target: Target) -> Target:
+    """Give the numbers of NumPy and torch as Python's own: class labels often come as an array."""
+    return target.tolist() if isinstance(target, np.ndarray | np.generic | Tensor) else target
 
 
 def _index(target: int | str, classes: int, class_names: Sequence[str] | None) -> int:

@@ -1,4 +1,4 @@
-"""Does a map point at the object, where the object's mask is known?"""
+"""Whether a map points at the object, where the object's mask is known."""
 
 import torch
 from torch import Tensor
