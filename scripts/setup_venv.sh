@@ -10,8 +10,8 @@ setup_venv() {
   fi
   if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
     echo "installing into .venv (torch and TensorFlow are large: a few minutes the first time)" >&2
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check -e ".[$extras]"
+    .venv/bin/python -m pip install --quiet --quiet --disable-pip-version-check --upgrade pip
+    .venv/bin/python -m pip install --quiet --quiet --disable-pip-version-check -e ".[$extras]"
     echo "$wanted" > "$stamp"
   fi
 }
