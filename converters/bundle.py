@@ -166,6 +166,8 @@ def _structure(path: Path) -> onnx.ModelProto:
         proto = onnx.load(path / GRAPH, load_external_data=False)
     except Exception as error:
         raise BundleError(f"{path / GRAPH} is damaged ({error}); convert the checkpoint again") from error
+    if not proto.graph.node:
+        raise BundleError(f"{path / GRAPH} is damaged (it is empty); convert the checkpoint again")
     for tensor in proto.graph.initializer:
         location = {entry.key: entry.value for entry in tensor.external_data}.get("location", WEIGHTS)
         if location != WEIGHTS:

@@ -134,28 +134,13 @@ def certify(run: TapRun, reference: Mapping[str, Tensor], modules: Mapping[str, 
     ParityError
         Something differs by more than the tolerance, or a reference is constant and proves nothing.
     """
-    activations, cosines = {}, {}
-    # in the order of the computation, so that the message names the first layer that differs
-    for tap, name in modules.items():
-        positions = reference[f"positions/{tap}"].long()
-        theirs = reference[f"activation/{tap}"]
-        ours = _in_keras_order(run.activations[name])[positions]
-        gradient = run.gradients.get(name)
-        if name in run.gradients:
-            _require_varied(f"layer call {tap!r}", theirs)
-        _require_close(f"layer call {tap!r}", ours, theirs)
-        activations[tap] = _error(ours, theirs)
-        if f"gradient/{tap}" in reference:
-            if gradient is None:
-                raise ParityError(f"layer call {tap!r}: no gradient arrives, though it does in the original")
-            cosines[tap] = _gradient_cosine(tap, _in_keras_order(gradient)[positions], reference[f"gradient/{tap}"])
+    activations = _compare_activations(run, reference, modules)
     _require_varied("the logits", reference["logits"])
     _require_close("the logits", run.logits, reference["logits"])
     _require_close("the prediction", run.prediction, reference["prediction"])
     if not torch.equal(run.logits.argmax(1), reference["logits"].argmax(1)):
         raise ParityError("the top class of the reference batch differs from the original's")
-    if not cosines:
-        raise ParityError("no layer call has a reference gradient: nothing was proved about gradients")
+    cosines = _compare_gradients(run, reference, modules)
     worst, least = max(activations, key=activations.__getitem__), min(cosines, key=cosines.__getitem__)
     return Certificate(
         prediction=_error(run.prediction, reference["prediction"]),
@@ -169,6 +154,35 @@ def certify(run: TapRun, reference: Mapping[str, Tensor], modules: Mapping[str, 
         runtime_transposes=transposes,
         torch=torch.__version__,
     )
+
+
+def _compare_activations(run: TapRun, reference: Mapping[str, Tensor], modules: Mapping[str, str]) -> dict[str, float]:
+    """Error of each tap, in the order of the computation: the first layer that differs is the one to blame."""
+    errors = {}
+    for tap, name in modules.items():
+        theirs = reference[f"activation/{tap}"]
+        ours = _in_keras_order(run.activations[name])[reference[f"positions/{tap}"].long()]
+        if name in run.gradients:
+            _require_varied(f"layer call {tap!r}", theirs)
+        _require_close(f"layer call {tap!r}", ours, theirs)
+        errors[tap] = _error(ours, theirs)
+    return errors
+
+
+def _compare_gradients(run: TapRun, reference: Mapping[str, Tensor], modules: Mapping[str, str]) -> dict[str, float]:
+    """Cosine at each tap, from the last to the first, as the gradient flows."""
+    cosines = {}
+    for tap, name in reversed(list(modules.items())):
+        if f"gradient/{tap}" not in reference:
+            continue
+        gradient = run.gradients.get(name)
+        if gradient is None:
+            raise ParityError(f"layer call {tap!r}: no gradient arrives, though it does in the original")
+        ours = _in_keras_order(gradient)[reference[f"positions/{tap}"].long()]
+        cosines[tap] = _gradient_cosine(tap, ours, reference[f"gradient/{tap}"])
+    if not cosines:
+        raise ParityError("no layer call has a reference gradient: nothing was proved about gradients")
+    return cosines
 
 
 def _in_keras_order(tensor: Tensor) -> Tensor:

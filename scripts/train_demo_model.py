@@ -10,16 +10,18 @@ because this is the form that the demo imports. Needs `pip install -e .[keras]`.
 import argparse
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from torchcam_suite.demo.creatures import FAMILIES, SAMPLES, dataset, draw_sample
-
 Floats = NDArray[np.float32]
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 ASSETS = Path(__file__).parents[1] / "torchcam_suite" / "demo" / "assets"
 SIZE = 96
@@ -28,20 +30,47 @@ EXPLAINED_LAYERS = ("conv2d_1", "conv2d_3", "conv2d_5")
 REQUIRED_ACCURACY, REQUIRED_POINTING = 0.97, 0.85
 
 
+class Pictures(NamedTuple):
+    """Drawings with their labels.
+
+    Attributes
+    ----------
+    images : ndarray of uint8, shape (n, 96, 96, 3)
+    labels : ndarray of int, shape (n,), index into `class_names`
+    masks : ndarray of bool, shape (n, 96, 96), true on the creature
+    class_names : tuple of str
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    masks: NDArray[np.bool_]
+    class_names: tuple[str, ...]
+
+
 def main() -> None:
     options = _options()
     (options.output / "samples").mkdir(parents=True, exist_ok=True)
-    write_samples(options.output / "samples")
+    apart(write_samples, options.output / "samples")
     if options.samples_only:
         return
     started = time.perf_counter()
-    images, labels, _ = pictures(options.count, TRAINING_SEED)
-    print(f"drew {len(images)} training pictures in {time.perf_counter() - started:.0f} s")
+    pictures = apart(draw_pictures, options.count, TRAINING_SEED)
+    print(f"drew {len(pictures.images)} training pictures in {time.perf_counter() - started:.0f} s")
     started = time.perf_counter()
-    model = train(images, labels, options.epochs)
+    model = train(pictures, options.epochs)
     print(f"trained {model.count_params()} parameters in {time.perf_counter() - started:.0f} s")
-    examine(model, options.held_out)
-    write_model(model, options.output)
+    examine(model, apart(draw_pictures, options.held_out, HELD_OUT_SEED))
+    write_model(model, pictures.class_names, options.output)
+
+
+def apart(function: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+    """Call the function in a fresh process.
+
+    Importing the creatures imports PyTorch, and PyTorch and TensorFlow do not always survive one process
+    (tensorflow#124205). So only functions called in this way may import `torchcam_suite`.
+    """
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(function, *args, **kwargs).result()
 
 
 def _options() -> argparse.Namespace:
@@ -54,39 +83,40 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def pictures(count_per_family: int, seed: int) -> tuple[Floats, NDArray[np.int64], NDArray[np.bool_]]:
-    """Draw at twice the input size and halve.
+def draw_pictures(count_per_family: int, seed: int) -> Pictures:
+    """Draw at twice the input size and halve."""
+    from torchcam_suite.demo.creatures import FAMILIES, dataset
 
-    Returns
-    -------
-    images : ndarray, shape (n, 96, 96, 3), 0 to 1
-    labels : ndarray, shape (n,), index into `FAMILIES`
-    masks : ndarray, shape (n, 96, 96), true on the creature
-    """
     images, labels, masks = [], [], []
     for family, picture, mask in dataset(count_per_family, seed, 2 * SIZE):
-        images.append(np.asarray(picture.reduce(2), dtype=np.float32) / 255)
+        images.append(np.asarray(picture.reduce(2)))
         labels.append(FAMILIES.index(family))
         masks.append(np.asarray(mask.reduce(2)) >= 128)
-    return np.stack(images), np.array(labels), np.stack(masks)
+    return Pictures(np.stack(images), np.array(labels), np.stack(masks), FAMILIES)
 
 
-def train(images: Floats, labels: NDArray[np.int64], epochs: int, batch_size: int = 32) -> Any:
+def unit(images: NDArray[np.uint8]) -> Floats:
+    """Scale to 0..1, the preprocessing that the classifier expects."""
+    return images / np.float32(255)
+
+
+def train(pictures: Pictures, epochs: int, batch_size: int = 32) -> Any:
     """Fit the classifier with Adam and a cosine schedule; the same seed on the same machine repeats it."""
     import tensorflow as tf
     import tf_keras
 
     tf_keras.utils.set_random_seed(TRAINING_SEED)
     tf.config.experimental.enable_op_determinism()
-    model = build()
-    steps = len(images) // batch_size
+    model = build(len(pictures.class_names))
+    steps = len(pictures.images) // batch_size
     schedule = tf_keras.optimizers.schedules.CosineDecay(2e-3, steps * epochs)
     model.compile(tf_keras.optimizers.Adam(schedule), "sparse_categorical_crossentropy", ["accuracy"])
-    model.fit(batches(images, labels, batch_size), steps_per_epoch=steps, epochs=epochs, verbose=2)
+    stream = batches(unit(pictures.images), pictures.labels, batch_size)
+    model.fit(stream, steps_per_epoch=steps, epochs=epochs, verbose=2)
     return model
 
 
-def build() -> Any:
+def build(class_count: int) -> Any:
     """Five convolutions: at 96, 48 and 24 pixels, then two at 12.
 
     Nothing but average pooling and one dense layer follows the last one, so that Grad-CAM there is the class
@@ -105,7 +135,7 @@ def build() -> Any:
             convolutions.append(layers.MaxPooling2D(name=f"max_pooling2d_{index}"))
     pool = layers.GlobalAveragePooling2D(name="global_average_pooling2d_1")
     decay = regularizers.L2(1e-3)
-    classify = layers.Dense(len(FAMILIES), activation="softmax", kernel_regularizer=decay, name="dense_1")
+    classify = layers.Dense(class_count, activation="softmax", kernel_regularizer=decay, name="dense_1")
     return Sequential([*convolutions, pool, classify], name="creatures")
 
 
@@ -136,9 +166,9 @@ def augment(images: Floats, generator: np.random.Generator) -> Floats:
     return np.clip(middle + contrast * (coloured - middle) + brightness, 0, 1).astype(np.float32)
 
 
-def examine(model: Any, count_per_family: int) -> None:
+def examine(model: Any, pictures: Pictures) -> None:
     """Print the held-out accuracy and how often Grad-CAM peaks on the creature; stop if that is too low."""
-    images, labels, masks = pictures(count_per_family, HELD_OUT_SEED)
+    images, labels, masks = unit(pictures.images), pictures.labels, pictures.masks
     accuracy = float((model.predict(images, verbose=0).argmax(axis=1) == labels).mean())
     print(f"held-out accuracy {accuracy:.4f} of {len(images)}")
     print(f"pointing game: {masks.mean(axis=0).max():.3f} by the best fixed point (no model)")
@@ -176,13 +206,15 @@ def pointing_rate(maps: Floats, masks: NDArray[np.bool_]) -> float:
     return float(masks.reshape(len(masks), -1)[np.arange(len(masks)), peaks].mean())
 
 
-def write_model(model: Any, folder: Path) -> None:
+def write_model(model: Any, class_names: tuple[str, ...], folder: Path) -> None:
     _replace(folder / "model.json", lambda path: path.write_text(model.to_json(indent=1) + "\n", encoding="utf-8"))
     _replace(folder / "weights.h5", lambda path: model.save_weights(path))
-    _replace(folder / "class_names.txt", lambda path: path.write_text("\n".join(FAMILIES) + "\n", encoding="utf-8"))
+    _replace(folder / "class_names.txt", lambda path: path.write_text("\n".join(class_names) + "\n", encoding="utf-8"))
 
 
 def write_samples(folder: Path) -> None:
+    from torchcam_suite.demo.creatures import SAMPLES, draw_sample
+
     for name in SAMPLES:
         picture, mask = draw_sample(name)
         _save_png(picture, folder / f"{name}.png")

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from torchcam_suite.errors import TargetError
 
-Target = int | str | Sequence[int | str] | Callable[[Tensor], Tensor] | None
+Target = int | str | Sequence[int | str] | np.ndarray | Tensor | Callable[[Tensor], Tensor] | None
 Of = Literal["logit", "probability"]
 
 
@@ -72,7 +72,7 @@ def resolve(target: Target, logits: Tensor, class_names: Sequence[str] | None) -
 
     Parameters
     ----------
-    target : None, int, str, sequence of them, or function
+    target : None, int, str, sequence or array of them, or function
         None is the top class of each image; a sequence has one entry an image; a function maps logits
         (M, classes) to scores (M,).
     logits : Tensor
@@ -107,7 +107,7 @@ def plain(target: Target) -> Target:
     return target.tolist() if isinstance(target, np.ndarray | np.generic | Tensor) else target
 
 
-def _index(target: int | str, classes: int, class_names: Sequence[str] | None) -> int:
+def _index(target: object, classes: int, class_names: Sequence[str] | None) -> int:
     if isinstance(target, str):
         if class_names is None:
             raise TargetError(

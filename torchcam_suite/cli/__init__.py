@@ -30,7 +30,7 @@ for command in (convert, verify, layers, explain, demo):
 def main() -> None:
     """Run the command line."""
     try:
-        app()
+        app(prog_name="torchcam-suite")
     except ParityError as error:
         _fail(error, 3)
     except (TorchcamError, ValueError) as error:

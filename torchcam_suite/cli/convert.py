@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from torchcam_suite.cli.options import Classes, InputSize, Json, NoCache, Preprocess, Weights, parse_classes, parse_size
-from torchcam_suite.cli.output import log, print_json, print_table, status
+from torchcam_suite.cli.output import log, print_json, print_table, status, warnings_on_stderr
 from torchcam_suite.cli.verify import certificate_rows
 from torchcam_suite.images import find_preprocessing
 
@@ -25,13 +25,13 @@ def convert(
 ) -> None:
     """Convert a Keras checkpoint to a bundle that torch opens without TensorFlow, and prove that it is the same.
 
-    [dim]Example:  torchcam-suite convert model.json --weights weights.h5 -o model.bundle[/]
+    [dim]Example:  torchcam-suite convert model.json --weights w.h5 -o model.bundle[/]
     """
     from converters import convert as convert_checkpoint
 
     if preprocess is not None:
         find_preprocessing(preprocess)
-    with status(f"converting {model.name} (TensorFlow takes a few seconds to start)"):
+    with warnings_on_stderr(), status(f"converting {model.name} (TensorFlow takes a few seconds to start)"):
         bundle = convert_checkpoint(
             model,
             weights=weights,

@@ -24,8 +24,9 @@ def demo(
 ) -> None:
     """Explain six sample pictures with a small Keras classifier that comes along, and check the maps.
 
-    Imports model.json + weights.h5, proves the import, draws Grad-CAM and Score-CAM at a shallow, a middle
-    and a deep layer, and counts how often the maximum of a map lies on the creature (pointing game).
+    Imports model.json + weights.h5, proves the import, draws Grad-CAM and
+    Score-CAM at a shallow, a middle and a deep layer, and counts how often
+    the maximum of a map lies on the creature (pointing game).
 
     [dim]Example:  torchcam-suite demo -o torchcam-demo[/]
     """

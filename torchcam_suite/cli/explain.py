@@ -75,12 +75,12 @@ def explain(
 ) -> None:
     """Draw where a model sees its evidence: overlays, a side-by-side grid, the maps as .npz, and explanation.json.
 
-    [dim]Example:  torchcam-suite explain model.json cat.jpg dog.jpg --weights weights.h5 --preprocess unit
+    [dim]Example:  torchcam-suite explain model.json cat.jpg --weights weights.h5
     --method gradcam --method scorecam --layer conv2d_6 -o out[/]
     """
     options = {"of": of, "relu": relu, "variant": variant, "chunk_size": chunk_size, "interpolation": interpolation}
     given = {name: value for name, value in options.items() if value is not None}
-    methods = method or ["gradcam"]
+    methods = list(dict.fromkeys(method or ["gradcam"]))
     _require_used(given, methods)
     colorize(np.zeros((1, 1)), colormap)  # an unknown colour map is told before the work, not after
     with warnings_on_stderr():

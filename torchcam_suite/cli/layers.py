@@ -1,7 +1,7 @@
 """`torchcam-suite layers`."""
 
 from torchcam_suite.cli.options import InputSize, Json, ModelArgument, NoCache, Weights, open_model
-from torchcam_suite.cli.output import log, print_json, print_table
+from torchcam_suite.cli.output import log, print_json, print_table, status, warnings_on_stderr
 from torchcam_suite.errors import LayerError
 from torchcam_suite.layers import shape_text
 from torchcam_suite.models import Model
@@ -19,7 +19,8 @@ def layers(
     [dim]Example:  torchcam-suite layers model.h5[/]
     """
     # the preprocessing does not matter here, so nothing has to be assumed
-    opened = open_model(model, weights, input_size, "raw", None, "cpu", no_cache)
+    with warnings_on_stderr(), status(f"opening {model}"):
+        opened = open_model(model, weights, input_size, "raw", None, "cpu", no_cache)
     default = _default_layer(opened)
     if as_json:
         rows = [

@@ -55,6 +55,8 @@ def file_name(text: str) -> str:
 
 
 def image_file_names(images: Sequence[Path]) -> list[str]:
-    """One stem an image, numbered where two images share theirs."""
+    """One stem an image; all are numbered where two images share theirs."""
     stems = [file_name(image.stem) for image in images]
-    return [stem if stems.count(stem) == 1 else f"{stem}-{index}" for index, stem in enumerate(stems)]
+    if len(set(stems)) == len(stems):
+        return stems
+    return [f"{index}-{stem}" for index, stem in enumerate(stems)]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from torchcam_suite.cli.options import Json
-from torchcam_suite.cli.output import print_json, print_table, status
+from torchcam_suite.cli.output import print_json, print_table, status, warnings_on_stderr
 
 if TYPE_CHECKING:
     from converters import Certificate
@@ -22,7 +22,7 @@ def verify(
     """
     from converters import open_bundle
 
-    with status(f"verifying {bundle}"):
+    with warnings_on_stderr(), status(f"verifying {bundle}"):
         certificate = open_bundle(bundle).verify()
     if as_json:
         print_json(certificate.to_json())
