@@ -97,7 +97,7 @@ def draw_pictures(count_per_family: int, seed: int) -> Pictures:
 
 def unit(images: NDArray[np.uint8]) -> Floats:
     """Scale to 0..1, the preprocessing that the classifier expects."""
-    return images / np.float32(255)
+    return np.divide(images, 255, dtype=np.float32)
 
 
 def train(pictures: Pictures, epochs: int, batch_size: int = 32) -> Any:

@@ -220,7 +220,7 @@ def test_the_calls_of_a_shared_layer_have_maps_of_their_own() -> None:
     rectified = np.maximum(activations, 0)
     assert largest_error(found["relu#0"].raw, found["relu#1"].raw) > 0.01
     # the mean over positions hands every position of a channel the same gradient
-    weights = model.module.fc.weight[1].detach().double().numpy() / 49
+    weights = model.module.get_parameter("fc.weight")[1].detach().double().numpy() / 49
     assert largest_error(found["relu#2"].raw, np.einsum("k,nkij->nij", weights, rectified)) < 1e-5
 
 
@@ -317,7 +317,7 @@ def without_evidence() -> Model:
     """Class 0 is never supported by anything: its logit falls with every activation."""
     model = branches()
     with torch.no_grad():
-        model.module.fc.weight[0] = -1
+        model.module.get_parameter("fc.weight")[0] = -1
     return model
 
 
@@ -350,7 +350,8 @@ def test_without_a_head_the_logit_is_explained_and_the_probability_refused() -> 
     model = branches(head="none")
     images = some_images(model)
     assert explain(model, images, layer="last").probabilities is None
-    for options in ({"of": "probability"}, {"method": "scorecam"}):
+    refused: list[dict[str, Any]] = [{"of": "probability"}, {"method": "scorecam"}]
+    for options in refused:
         with pytest.raises(HeadError, match="say load"):
             explain(model, images, layer="last", **options)
     assert explain(model, images, layer="last", method="scorecam", variant="logit").raw.shape == (3, 7, 7)
@@ -402,10 +403,10 @@ def state(model: Model) -> dict[str, Any]:
 def trained() -> Iterator[Model]:
     """A model as it is in the middle of training; it has to come back as it was."""
     model = branches()
-    model.module.train()
-    model.module.bn.eval()
-    model.module.stem.weight.requires_grad_(False)
-    model.module.fc.weight.grad = torch.ones_like(model.module.fc.weight)
+    net: Any = model.module.train()
+    net.bn.eval()
+    net.stem.weight.requires_grad_(False)
+    net.fc.weight.grad = torch.ones_like(net.fc.weight)
     before = state(model)
     yield model
     torch.testing.assert_close(state(model), before, rtol=0, atol=0)

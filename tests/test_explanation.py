@@ -66,7 +66,7 @@ def json_of(value: Any) -> Any:
 
 def test_a_flag_is_read_back(tmp_path: Path) -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))
-    torch.nn.init.constant_(net[3].weight, -1)
+    nn.init.constant_(net.get_parameter("3.weight"), -1)
     model = load(net, input_size=(3, 8, 8), preprocessing="unit", device="cpu")
     with pytest.warns(UserWarning, match="zero everywhere"):
         found = explain(model, torch.rand(1, 3, 8, 8), layer="1", target=1)
@@ -188,7 +188,9 @@ def test_a_reader_sees_the_old_file_until_the_new_one_is_whole(tmp_path: Path) -
         file.flush()
         assert path.read_text() == "old"
 
-    write_atomically(path, write)
+    with path.open() as reader:
+        write_atomically(path, write)
+        assert reader.read() == "old"
     assert path.read_text() == "new"
     assert list(tmp_path.iterdir()) == [path]
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ SMALL = InputSpec(3, 6, 5)
 ROTATED_90_CLOCKWISE = 6  # EXIF orientation: turn clockwise to see it upright
 
 
-def saved(folder: Path, image: Image.Image, name: str = "picture.png", **options: object) -> Path:
+def saved(folder: Path, image: Image.Image, name: str = "picture.png", **options: Any) -> Path:
     image.save(folder / name, **options)
     return folder / name
 

@@ -1,7 +1,6 @@
 """The layer table: order, shapes, calls, and names that are nearly right."""
 
 import pytest
-import torch
 from torch import Tensor, nn
 
 from torchcam_suite import load
@@ -144,4 +143,4 @@ def test_the_default_layer_is_the_last_with_feature_maps() -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
     model = load(net, input_size=8, device="cpu")
     assert model.default_layer == "0"
-    assert torch.Size(model.layers["0"].output_shape) == (4, 6, 6)
+    assert model.layers["0"].output_shape == (4, 6, 6)

@@ -1,5 +1,7 @@
 """`load` opens every kind of source; a Model says what it is and computes what the source computes."""
 
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,10 @@ def small_net(channels: int = 3, classes: int = 4) -> nn.Sequential:
 
 def small_model(channels: int = 3, classes: int = 4, **options: Any) -> Model:
     return load(small_net(channels, classes), input_size=(channels, 8, 8), device="cpu", **options)
+
+
+def net_of(model: Model) -> Any:
+    return model.module
 
 
 @pytest.fixture(scope="module")
@@ -198,19 +204,19 @@ def test_the_fingerprint_is_that_of_the_weights() -> None:
     model, twin = small_model(), small_model()
     assert model.fingerprint == model.fingerprint == twin.fingerprint
     with torch.no_grad():
-        model.module[5].bias[0] += 1
+        net_of(model)[5].bias[0] += 1
     assert model.fingerprint != twin.fingerprint
     with torch.no_grad():
-        twin.module[5].bias[0] += 1
+        net_of(twin)[5].bias[0] += 1
     assert model.fingerprint == twin.fingerprint
 
 
 def test_the_fingerprint_sees_buffers_and_new_tensors() -> None:
     found = [small_model().fingerprint]
     model = small_model()
-    model.module[1].running_mean.fill_(0.5)
+    net_of(model)[1].running_mean.fill_(0.5)
     found.append(model.fingerprint)
-    model.module[0] = nn.Conv2d(3, 6, 3)
+    net_of(model)[0] = nn.Conv2d(3, 6, 3)
     found.append(model.fingerprint)
     assert len(set(found)) == 3
 
@@ -235,8 +241,8 @@ def test_activations_are_what_the_layers_compute() -> None:
     model, images = small_model(), torch.randn(3, 3, 8, 8)
     found = activations(model, images, ["0", "3", "5"])
     assert list(found) == ["0", "3", "5"]
-    torch.testing.assert_close(found["0"], model.module[0](images).detach())
-    torch.testing.assert_close(found["3"], model.module[:4](images).detach())
+    torch.testing.assert_close(found["0"], net_of(model)[0](images).detach())
+    torch.testing.assert_close(found["3"], net_of(model)[:4](images).detach())
     torch.testing.assert_close(found["5"], model.logits(images).detach())
     assert not any(tensor.requires_grad for tensor in found.values())
     assert torch.equal(activations(model, images, "0")["0"], found["0"])
@@ -325,6 +331,22 @@ def test_an_imported_model_has_keras_names_and_the_checkpoints_fingerprint(famil
     assert (families.name, families.input, families.default_layer) == ("model", (3, 64, 64), "max_pooling2d_3")
     again = load(data / "tcav_families/model.h5", preprocessing="unit", device="cpu")
     assert families.fingerprint == again.fingerprint
+
+
+def test_a_checkpoint_that_another_process_converted_opens_without_tensorflow(data: Path) -> None:
+    path = data / "keras224/keras224_func.h5"
+    with warnings.catch_warnings():
+        # of onnx2torch, for any UpSampling2D
+        warnings.simplefilter("ignore")
+        expected = load(path, preprocessing="unit", device="cpu")
+    code = (
+        "import sys; from torchcam_suite import load; "
+        f"model = load({str(path)!r}, preprocessing='unit', device='cpu'); "
+        "print(model.fingerprint, 'tensorflow' in sys.modules)"
+    )
+    opened = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert opened.returncode == 0, opened.stderr
+    assert opened.stdout.split() == [expected.fingerprint, "False"]
 
 
 def test_different_checkpoints_have_different_fingerprints(families: Model, dogcat: Model) -> None:

@@ -81,7 +81,7 @@ def test_every_map_is_laid_over_its_own_picture(drawn: list[tuple[list[Row], dic
 
 def test_a_flag_stands_below_its_picture(drawn: list[tuple[list[Row], dict[str, Any]]]) -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(192, 2))
-    nn.init.constant_(net[3].weight, -1)
+    nn.init.constant_(net.get_parameter("3.weight"), -1)
     model = load(net, input_size=(3, 10, 8), preprocessing="unit", device="cpu")
     with pytest.warns(UserWarning, match="zero everywhere"):
         compare(list(PICTURES), [explain(model, PICTURES, layer="1", target=1)])

@@ -1,0 +1,392 @@
+"""A checkpoint is judged by reading alone: what it is, whether it is harmless, what is wrong with it."""
+
+import copy
+import json
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import pytest
+from stored import CHECKPOINTS, DATA
+
+import converters
+from converters.errors import CheckpointError, TorchcamError, UnsafeCheckpointError, UnsupportedModelError
+from converters.inspect import inspect
+
+KERAS224 = DATA / "keras224"
+SEQ, SEQ_JSON, SEQ_WEIGHTS = (KERAS224 / f"keras224_seq{end}" for end in (".h5", ".json", "_w.h5"))
+
+pytestmark = pytest.mark.usefixtures("no_tensorflow")
+
+
+def layer(class_name: str, name: str, **config: Any) -> dict:
+    return {"class_name": class_name, "config": {"name": name, **config}}
+
+
+IMAGES = layer("InputLayer", "images", batch_shape=[None, 8, 8, 3])
+
+
+def model(*layers: dict, **config: Any) -> dict:
+    return {"class_name": "Functional", "config": {"name": "net", "layers": [IMAGES, *layers], **config}}
+
+
+def written(folder: Path, architecture: object) -> Path:
+    file = folder / "model.json"
+    file.write_text(json.dumps(architecture))
+    return file
+
+
+def refused(folder: Path, architecture: object, error: type[TorchcamError], message: str) -> None:
+    # any weights will do: the architecture is judged first
+    with pytest.raises(error, match=message):
+        converters.convert(written(folder, architecture), weights=SEQ_WEIGHTS)
+
+
+# ---------------------------------------------------------------- what it is
+
+
+@pytest.mark.parametrize(
+    ("name", "format_", "version", "shape"),
+    [
+        ("seq.h5", "hdf5", "2.2.4", (16, 16, 3)),
+        ("nest.json", "json", "2.2.4", (32, 32, 3)),
+        ("dogcat_a", "json", "2.2.4-tf", (150, 150, 3)),
+    ],
+)
+def test_format_version_and_input_are_read(name: str, format_: str, version: str, shape: tuple) -> None:
+    stored = CHECKPOINTS[name]
+    checkpoint = inspect(stored.source, stored.weights)
+    assert (checkpoint.format, checkpoint.keras_version, checkpoint.input_shape) == (format_, version, shape)
+    assert checkpoint.flavour == "tf_keras"
+
+
+@pytest.mark.parametrize(
+    ("version", "module", "flavour"),
+    [("2.0.5", None, "tf_keras"), ("3.15.0", None, "keras"), (None, None, "tf_keras"), (None, "keras", "keras")],
+)
+def test_each_file_goes_to_the_keras_that_wrote_its_kind(
+    tmp_path: Path, version: str | None, module: str | None, flavour: str
+) -> None:
+    architecture = model(layer("Flatten", "flatten_1"), layer("Dense", "dense_1")) | {
+        key: value for key, value in {"keras_version": version, "module": module}.items() if value is not None
+    }
+    with h5py.File(tmp_path / "w.h5", "w") as file:
+        file.create_group("layers")
+    assert inspect(written(tmp_path, architecture), tmp_path / "w.h5").flavour == flavour
+
+
+def test_the_content_counts_not_the_suffix(tmp_path: Path) -> None:
+    copied = shutil.copy(SEQ, tmp_path / "model.bin")
+    assert inspect(copied).format == "hdf5"
+    assert inspect(copied).sha256 == inspect(SEQ).sha256
+    assert inspect(copied).sha256 != inspect(SEQ_JSON, SEQ_WEIGHTS).sha256
+
+
+@pytest.mark.parametrize(
+    ("position", "scale", "raw"),
+    [(0, 1 / 255, True), (1, 1 / 127.5, True), (5, 1 / 255, False), (0, 2.0, False), (0, None, False)],
+    ids=["first", "after an activation", "deep inside", "not of pixels", "no scale"],
+)
+def test_a_model_that_scales_pixels_itself_is_known_by_its_first_layers(
+    tmp_path: Path, position: int, scale: float | None, raw: bool
+) -> None:
+    layers = [layer("Activation", f"linear_{i}") for i in range(6)]
+    layers.insert(position, layer("Rescaling", "scale", scale=scale))
+    with h5py.File(tmp_path / "w.h5", "w") as file:
+        file.create_group("layers")
+    assert inspect(written(tmp_path, model(*layers)), tmp_path / "w.h5").takes_raw_pixels is raw
+
+
+def test_inspection_imports_no_tensorflow_and_no_torch() -> None:
+    code = (
+        "import sys, converters.inspect as i; i.inspect(sys.argv[1]); print({'tensorflow', 'torch'} & {*sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(SEQ)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+# ---------------------------------------------------------------- harmful
+
+
+@pytest.mark.parametrize("weights", [None, KERAS224 / "keras224_lam_w.h5"], ids=["whole", "apart"])
+def test_a_genuine_lambda_layer_is_refused_by_name(weights: Path | None) -> None:
+    source = KERAS224 / ("keras224_lam.h5" if weights is None else "keras224_lam.json")
+    with pytest.raises(UnsafeCheckpointError, match=rf"{source.name} .*> lam is a Lambda layer: it carries comp"):
+        converters.convert(source, weights=weights)
+
+
+@pytest.mark.parametrize(
+    ("harmful", "message"),
+    [
+        (layer("Lambda", "double"), "net > double is a Lambda layer"),
+        (layer("Dense", "a", activation={"class_name": "__lambda__", "config": {}}), "net > a is a Lambda layer"),
+        (layer("TimeDistributed", "each", layer=layer("Lambda", "inner")), "net > each > inner is a Lambda layer"),
+        (model(layer("Lambda", "deep")), "net > net > deep is a Lambda layer"),
+        (layer("MyAttention", "att"), "net > att: 'MyAttention' is no class of Keras' own; custom layers"),
+        (layer("Dense", "a", activation="steep"), "net > a: activation 'steep' is no activation of Keras' own"),
+        (layer("LSTM", "a", recurrent_activation="os.system"), "recurrent_activation 'os.system' is no activation"),
+        (
+            {**layer("Dense", "a"), "module": "subprocess", "registered_name": None},
+            "net > a: Dense comes from module 'subprocess', not from Keras",
+        ),
+        ({**layer("Dense", "a"), "module": "keras_evil.layers"}, "Dense comes from module 'keras_evil.layers'"),
+        (
+            layer("Dense", "a", activation={"module": "builtins", "class_name": "function", "config": "eval"}),
+            "function comes from module 'builtins'",
+        ),
+        (
+            {**layer("Popen", "a"), "module": "keras.layers", "registered_name": "subprocess>Popen"},
+            "'Popen' is no class of Keras' own",
+        ),
+        (layer("TFSMLayer", "a", filepath="/elsewhere"), "'TFSMLayer' is no class of Keras' own"),
+        (
+            layer("TFOpLambda", "a", function="io.write_file"),
+            "net > a calls tf.io.write_file, which is not on the list",
+        ),
+        (layer("TFOpLambda", "a", function=["nn.relu"]), r"calls tf.\['nn.relu'\], which is not on the list"),
+    ],
+    ids=lambda value: value.split(" ")[-1] if isinstance(value, str) else "",
+)
+def test_code_of_others_is_refused_before_anything_is_built(tmp_path: Path, harmful: dict, message: str) -> None:
+    refused(tmp_path, model(harmful), UnsafeCheckpointError, message)
+
+
+def test_a_lambda_in_a_keras_3_archive_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "model.keras", "w") as archive:
+        archive.writestr("metadata.json", json.dumps({"keras_version": "3.15.0"}))
+        archive.writestr("config.json", json.dumps(model(layer("Lambda", "double"))))
+    with pytest.raises(UnsafeCheckpointError, match=r"config\.json|model\.keras > net > double is a Lambda layer"):
+        converters.convert(tmp_path / "model.keras")
+
+
+@pytest.mark.parametrize(
+    "harmless",
+    [
+        layer("TFOpLambda", "a", function="math.multiply"),
+        {**layer("Add", "a"), "module": "keras.src.ops.numpy"},
+        {**layer("Functional", "a", layers=[]), "module": "tf_keras.src.engine.functional"},
+        layer("Dense", "a", activation="gelu", kernel_initializer=layer("GlorotUniform", "init")),
+    ],
+    ids=["listed function", "operation of Keras 3", "module of tf_keras", "configuration"],
+)
+def test_what_keras_itself_writes_is_let_through(tmp_path: Path, harmless: dict) -> None:
+    with h5py.File(tmp_path / "w.h5", "w") as file:
+        file.create_group("layers")
+    assert inspect(written(tmp_path, model(harmless)), tmp_path / "w.h5").input_shape == (8, 8, 3)
+
+
+# ---------------------------------------------------------------- not an image classifier
+
+
+@pytest.mark.parametrize("weights", [None, KERAS224 / "keras224_rnn_w.h5"], ids=["whole", "apart"])
+def test_a_model_of_sequences_is_refused_by_its_input(weights: Path | None) -> None:
+    source = KERAS224 / ("keras224_rnn.h5" if weights is None else "keras224_rnn.json")
+    with pytest.raises(UnsupportedModelError, match=r"has shape \[None, 10, 4\]; expected images: \[null, height,"):
+        converters.convert(source, weights=weights)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"batch_shape": [None, 784]}, r"input 'images' has shape \[None, 784\]; expected images"),
+        ({"batch_shape": [None, 8, 8, None]}, r"the channels must come last and be known"),
+        ({"batch_shape": [None, 8, 10**9, 3]}, "expected images"),
+        ({"batch_shape": [None, 8, -8, 3]}, "expected images"),
+        ({"batch_shape": "8x8"}, "has shape 8x8; expected images"),
+        ({"batch_shape": [None, 3, 8, 8], "data_format": "channels_first"}, "the channels must come last"),
+        ({}, r"does not say its input shape .* call model\.build"),
+    ],
+    ids=["flat", "free channels", "too large", "negative", "text", "channels first", "not built"],
+)
+def test_an_input_that_is_no_image_is_refused(tmp_path: Path, config: dict, message: str) -> None:
+    architecture = {
+        "class_name": "Sequential",
+        "config": {"name": "net", "layers": [layer("Conv2D", "images", **config)]},
+    }
+    refused(tmp_path, architecture, UnsupportedModelError, message)
+
+
+def test_two_inputs_are_refused_by_name(tmp_path: Path) -> None:
+    architecture = model(input_layers=[["left", 0, 0], ["right", 0, 0]])
+    refused(tmp_path, architecture, UnsupportedModelError, r"has 2 inputs \(left, right\); expected one image input")
+
+
+# ---------------------------------------------------------------- damaged
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "model.h5 is not a Keras checkpoint: expected HDF5 .*, found an empty file"),
+        (b"weights\n1 2 3\n", r"found a file that starts with b'weights\\n'"),
+        (b'{"class_name": ', r"model.h5 is not valid JSON"),
+        (b'{"class_name": "Sequential"\xff}', "model.h5 is not UTF-8 text"),
+        (b"{}", "has no class_name at its top: not a Keras architecture"),
+        (b'{"class_name": "Sequential"}', "the architecture lists no layers"),
+        (b'{"class_name": "Sequential", "config": [7]}', "the architecture lists 7; expected a layer with class_name"),
+        (b'{"class_name": ["Sequential"]}', "has no class_name at its top"),
+        (b'{"a": ' * 100_000, "is not valid JSON"),
+    ],
+    ids=["empty", "text", "half", "not utf-8", "no class", "no layers", "no layer", "class is no text", "deep"],
+)
+def test_a_file_that_is_no_checkpoint(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "model.h5").write_bytes(content)
+    with pytest.raises(CheckpointError, match=message):
+        converters.convert(tmp_path / "model.h5", weights=SEQ_WEIGHTS)
+
+
+def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=f"no such file: {tmp_path / 'none.h5'}"):
+        converters.convert(tmp_path / "none.h5")
+    with pytest.raises(CheckpointError, match=f"no such file: {tmp_path / 'none.h5'}"):
+        converters.convert(SEQ_JSON, weights=tmp_path / "none.h5")
+    with pytest.raises(CheckpointError, match=rf"{tmp_path} is a folder; expected a Keras \.h5"):
+        converters.convert(tmp_path)
+
+
+def test_yaml_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    (tmp_path / "model.yaml").write_text("backend: tensorflow\n")
+    with pytest.raises(CheckpointError, match=r"YAML architecture, which is unsafe to read .* save model\.to_json\(\)"):
+        converters.convert(tmp_path / "model.yaml")
+
+
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.99])
+def test_a_truncated_h5(tmp_path: Path, share: float) -> None:
+    whole = SEQ.read_bytes()
+    (tmp_path / "cut.h5").write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(CheckpointError, match=r"cut\.h5 is a damaged or truncated HDF5 file"):
+        converters.convert(tmp_path / "cut.h5")
+    with pytest.raises(CheckpointError, match=r"cut\.h5 is a damaged or truncated HDF5 file"):
+        converters.convert(SEQ_JSON, weights=tmp_path / "cut.h5")
+
+
+@pytest.mark.parametrize("share", [0.01, 0.5, 0.99])
+def test_a_truncated_keras_archive(tmp_path: Path, share: float) -> None:
+    with zipfile.ZipFile(tmp_path / "whole.keras", "w") as archive:
+        archive.writestr("metadata.json", json.dumps({"keras_version": "3.15.0"}))
+        archive.writestr("config.json", json.dumps(model()))
+        archive.writestr("model.weights.h5", SEQ_WEIGHTS.read_bytes())
+    whole = (tmp_path / "whole.keras").read_bytes()
+    (tmp_path / "cut.keras").write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(CheckpointError, match=r"cut\.keras is a damaged \.keras archive"):
+        converters.convert(tmp_path / "cut.keras")
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ({"photo.txt": "hello"}, "is a zip archive without config.json: no Keras model"),
+        ({"config.json": "{}"}, r"is a damaged \.keras archive .*metadata\.json"),
+        ({"config.json": "{", "metadata.json": "{}"}, r"config\.json of some\.keras is not valid JSON"),
+        (
+            {"config.json": "[]", "metadata.json": "{}"},
+            r"config\.json of some\.keras should be a JSON object, found li",
+        ),
+    ],
+    ids=["no model", "no metadata", "no json", "a list"],
+)
+def test_an_archive_that_is_no_model(tmp_path: Path, members: dict[str, str], message: str) -> None:
+    with zipfile.ZipFile(tmp_path / "some.keras", "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    with pytest.raises(CheckpointError, match=message):
+        converters.convert(tmp_path / "some.keras")
+
+
+def places(node: object, path: tuple = ()) -> Iterator[tuple]:
+    """The path to every value in a tree of dicts and lists."""
+    children = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for key, child in children:
+        yield (*path, key)
+        yield from places(child, (*path, key))
+
+
+def changed(node: Any, path: tuple, value: object) -> Any:
+    """A copy in which one value is another."""
+    node = copy.deepcopy(node)
+    parent = node
+    for key in path[:-1]:
+        parent = parent[key]
+    parent[path[-1]] = value
+    return node
+
+
+@pytest.mark.parametrize("value", [None, 3, "text", [], {}, [[]], [None], {"class_name": []}], ids=repr)
+def test_no_change_to_an_architecture_gives_anything_but_a_clear_error(tmp_path: Path, value: object) -> None:
+    architecture = json.loads(SEQ_JSON.read_text())
+    outcomes = set()
+    for path in places(architecture):
+        try:
+            inspect(written(tmp_path, changed(architecture, path, value)), SEQ_WEIGHTS)
+            outcomes.add("read")
+        except TorchcamError:
+            outcomes.add("refused")
+    assert "refused" in outcomes
+
+
+# ---------------------------------------------------------------- architecture and weights apart
+
+
+def test_an_architecture_asks_for_its_weights() -> None:
+    with pytest.raises(CheckpointError, match=r"holds an architecture without weights; give the weights file too"):
+        converters.convert(SEQ_JSON)
+
+
+def test_weights_ask_for_their_architecture() -> None:
+    with pytest.raises(CheckpointError, match=r"holds weights without an architecture; .*convert\('model.json', weigh"):
+        converters.convert(SEQ_WEIGHTS)
+
+
+def test_a_whole_model_takes_no_weights() -> None:
+    with pytest.raises(CheckpointError, match=r"is a whole model and brings its own weights; drop weights='keras224_s"):
+        converters.convert(SEQ, weights=SEQ_WEIGHTS)
+
+
+def renamed(file: h5py.File) -> None:
+    names = [name.decode() for name in file.attrs["layer_names"]]
+    file.attrs["layer_names"] = [name.replace("c1", "other").encode() for name in names]
+    for name in names:
+        if name == "c1":
+            file.move(name, name.replace("c1", "other"))
+
+
+def reversed_order(file: h5py.File) -> None:
+    file.attrs["layer_names"] = file.attrs["layer_names"][::-1]
+
+
+def without_a_layer(file: h5py.File) -> None:
+    del file[file.attrs["layer_names"][0].decode()]
+
+
+def without_names(file: h5py.File) -> None:
+    del file.attrs["layer_names"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (renamed, r"does not belong to .*json: it has weights for 'other', which the architecture does not have"),
+        (reversed_order, r"lists its layers in another order than keras224_seq\.json"),
+        (without_a_layer, r"lists 'c1' but does not hold their weights"),
+        (without_names, r"has no layer_names: not a Keras weights file"),
+    ],
+    ids=["other names", "other order", "layer missing", "no names"],
+)
+def test_weights_that_do_not_belong_to_the_architecture(
+    tmp_path: Path, change: Callable[[h5py.File], None], message: str
+) -> None:
+    weights = Path(shutil.copy(SEQ_WEIGHTS, tmp_path / "w.h5"))
+    with h5py.File(weights, "r+") as file:
+        change(file)
+    with pytest.raises(CheckpointError, match=message):
+        converters.convert(SEQ_JSON, weights=weights)
+
+
+def test_weights_of_another_model_are_refused_by_its_layers() -> None:
+    with pytest.raises(CheckpointError, match=r"does not belong to keras224_seq\.json: it has weights for "):
+        converters.convert(SEQ_JSON, weights=CHECKPOINTS["tcav_families.json"].weights)

@@ -1,0 +1,247 @@
+"""The benchmarks measure what they say; how fast anything is, is not tested here."""
+
+import argparse
+import importlib
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+MEGABYTE = 2**20
+
+
+@pytest.fixture(scope="module")
+def script() -> Iterator[Callable[[str], ModuleType]]:
+    """Import a script by its name; what that does to the environment is undone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(SCRIPTS)
+        for name in ("KINETO_LOG_LEVEL", "TORCH_CPP_LOG_LEVEL", "TQDM_DISABLE"):
+            patch.setenv(name, "")
+        yield importlib.import_module
+
+
+@pytest.fixture(scope="module")
+def bench_cam(script: Callable[[str], ModuleType]) -> ModuleType:
+    return script("bench_cam")
+
+
+@pytest.fixture(scope="module")
+def bench_import(script: Callable[[str], ModuleType]) -> ModuleType:
+    pytest.importorskip("psutil")
+    return script("bench_import")
+
+
+def run_script(name: str, out: Path, *options: str) -> tuple[dict[str, Any], str]:
+    """The JSON that a script wrote, and what it printed."""
+    command = [sys.executable, str(SCRIPTS / name), *options, "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(out.read_text()), done.stdout
+
+
+def net() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 5, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 4)).eval()
+
+
+def case(bench_cam: ModuleType, chunk_size: int = 2) -> Any:
+    images = torch.randn(2, 3, 12, 12, generator=torch.Generator().manual_seed(1))
+    module = net()
+    return bench_cam.Case(module, "1", images, module(images).argmax(dim=1).tolist(), chunk_size)
+
+
+# ---------------------------------------------------------------- seconds
+
+
+@pytest.mark.parametrize(
+    "values", [[1.0, 2.0], [4.0, 1.0, 3.0, 2.0], [0.5, 0.1, 0.9, 0.3, 0.7, 0.2, 0.8]], ids=lambda values: len(values)
+)
+def test_interquartile_range_is_that_of_numpy(bench_cam: ModuleType, values: list[float]) -> None:
+    low, high = np.percentile(values, [25, 75])
+    assert bench_cam.interquartile_range(values) == pytest.approx(high - low)
+
+
+def test_interquartile_range_of_one_value_is_zero(bench_cam: ModuleType) -> None:
+    assert bench_cam.interquartile_range([3.0]) == 0
+
+
+def test_ratios_are_taken_within_a_round(bench_cam: ModuleType) -> None:
+    # the machine is ten times slower in the second round, for both
+    plain, ours = bench_cam.summarise({"plain": [1.0, 10.0, 2.0], "ours": [1.2, 11.0, 2.6]})
+    assert (plain["ratio"], plain["iqr_ratio"], plain["median_seconds"]) == (1, 0, 2)
+    assert ours["ratio"] == pytest.approx(1.2)  # of 1.2, 1.1 and 1.3
+    assert ours["median_seconds"] == pytest.approx(2.6)
+    assert ours["iqr_ratio"] == pytest.approx(0.1)
+
+
+def test_contestants_take_turns_in_another_order_each_round(bench_cam: ModuleType) -> None:
+    order: list[str] = []
+    calls = {name: lambda name=name: order.append(name) for name in "abc"}
+    seconds = bench_cam.race(calls, 3, torch.device("cpu"))
+    assert "".join(order) == "abcbcacab"
+    assert [len(values) for values in seconds.values()] == [3, 3, 3]
+    assert all(value > 0 for values in seconds.values() for value in values)
+
+
+# ---------------------------------------------------------------- memory
+
+
+@pytest.mark.parametrize(
+    ("sizes", "peak"),
+    [([], 0), ([5], 5), ([5, -5, 3], 5), ([5, 4, -5, 3], 9), ([2, -2, 4, 4, -4, -4, 1], 8)],
+)
+def test_peak_is_the_highest_running_sum_in_the_order_of_time(
+    bench_cam: ModuleType, sizes: list[int], peak: int
+) -> None:
+    events = [{"name": "[memory]", "ts": time, "args": {"Bytes": size}} for time, size in enumerate(sizes)]
+    others = [{"name": "aten::empty", "ts": 0}]
+    assert bench_cam.peak_of_allocations([*reversed(events), *others]) == peak
+
+
+def test_peak_memory_counts_what_lives_at_the_same_time(bench_cam: ModuleType) -> None:
+    def call() -> Tensor:
+        first = torch.empty(8 * MEGABYTE // 4)
+        second = torch.empty(4 * MEGABYTE // 4)
+        del first
+        third = torch.empty(6 * MEGABYTE // 4)
+        return second[0] + third[0]
+
+    assert bench_cam.peak_extra_bytes(call, torch.device("cpu")) == pytest.approx(12 * MEGABYTE, rel=1e-3)
+
+
+def test_memory_and_seconds_are_those_of_a_process_and_its_descendants(
+    bench_import: ModuleType, tmp_path: Path
+) -> None:
+    grandchild = f"import time; held = bytearray({100 * MEGABYTE}); time.sleep(0.5)"
+    start = f"subprocess.run([sys.executable, '-c', {grandchild!r}])"
+    child = f"import subprocess, sys; held = bytearray({50 * MEGABYTE}); {start}"
+    usage = bench_import.measure([sys.executable, "-c", child], tmp_path / "log")
+    assert 150 * MEGABYTE < usage.peak_bytes < 250 * MEGABYTE
+    assert usage.code == 0
+    assert 0.5 < usage.seconds < 60
+    assert 0 < usage.cpu_seconds < usage.seconds * 64
+
+
+def test_a_failing_stage_is_told_by_the_end_of_its_output(bench_import: ModuleType, tmp_path: Path) -> None:
+    with pytest.raises(bench_import.StageError, match=r"(?s)stage_of_nothing ended with exit status 1.*KeyError"):
+        bench_import.run_stages([{"stage": "stage_of_nothing"}], tmp_path)
+
+
+def test_a_failed_conversion_becomes_a_row(bench_import: ModuleType, tmp_path: Path) -> None:
+    row = bench_import._result("ours", [{"stage": "stage_of_nothing"}], tmp_path)
+    assert "stage_of_nothing" in row["error"]
+    assert bench_import._cells({"model": "Net"} | row, {}) == ["Net", "ours", *["-"] * 8, "no"]
+    assert len(bench_import.COLUMNS) == 11
+
+
+# ---------------------------------------------------------------- contestants
+
+
+def test_a_peer_that_is_not_installed_is_left_out_with_the_reason(bench_cam: ModuleType) -> None:
+    def make(_: Any) -> Any:
+        raise ModuleNotFoundError("No module named 'peer'")
+
+    contestants = [bench_cam.Contestant("peer", make), bench_cam.Contestant("plain", bench_cam.plain_forward)]
+    calls, skipped = bench_cam.make_calls(contestants, case(bench_cam))
+    assert list(calls) == ["plain"]
+    assert skipped == {"peer": "No module named 'peer': pip install -e .[bench]"}
+
+
+def test_contestants_do_not_share_a_module(bench_cam: ModuleType) -> None:
+    seen = []
+    contestants = [bench_cam.Contestant(name, lambda given: seen.append(given.module)) for name in "ab"]
+    given = case(bench_cam)
+    bench_cam.make_calls(contestants, given)
+    assert len({id(module) for module in [*seen, given.module]}) == 3
+
+
+def test_the_floor_of_score_cam_is_one_pass_an_image_and_channel(bench_cam: ModuleType) -> None:
+    given = case(bench_cam, chunk_size=2)
+    chunks = list(given.chunks())
+    assert [len(chunk) for chunk in chunks] == [2, 2, 1, 2, 2, 1]  # 5 channels, 2 images
+    assert torch.equal(torch.cat(chunks), given.images.repeat_interleave(5, dim=0))
+    assert bench_cam.plain_passes(given)().shape == (10, 4)
+
+
+def test_maps_of_the_layer_and_of_the_image_become_comparable(bench_cam: ModuleType) -> None:
+    given = case(bench_cam)
+    whole, bare = bench_cam.our_explain(given)(), bench_cam.our_recorder(given)()
+    assert whole.shape == (2, 12, 12)
+    assert bare.shape == (2, 10, 10)
+    assert whole.std() > 0.05
+    torch.testing.assert_close(bench_cam.comparable(bare, given), whole)
+    torch.testing.assert_close(bench_cam.comparable(bare[:, None], given), bench_cam.comparable(whole, given))
+
+
+@pytest.mark.parametrize("text", ["0", "-3"])
+def test_counts_below_one_are_refused(script: Callable[[str], ModuleType], text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="expected at least 1"):
+        script("bench_record").at_least_one(text)
+
+
+# ---------------------------------------------------------------- the scripts
+
+
+def test_bench_cam_compares_equal_maps(tmp_path: Path) -> None:
+    for package in ("captum", "pytorch_grad_cam", "torchcam"):
+        pytest.importorskip(package)
+    options = "--model resnet18 --batch 2 --size 64 --repeats 2 --scorecam-repeats 1 --threads 1 --device cpu"
+    found, printed = run_script("bench_cam.py", tmp_path / "bench.json", *options.split())
+    grad, score = (found["results"][method] for method in ("gradcam", "scorecam"))
+    rows = {row["name"]: row for row in grad["contestants"]}
+    assert list(rows) == [
+        "plain forward, no_grad",
+        "ours: explain",
+        "ours: bare grad_cam",
+        "pytorch-grad-cam GradCAM",
+        "torch-cam GradCAM",
+        "Captum LayerGradCam",
+    ]
+    assert all(len(row["seconds"]) == 2 and row["median_seconds"] > 0 for row in rows.values())
+    assert all(row["max_difference"] < 1e-4 for row in grad["contestants"][1:])
+    # no more memory than the forward pass, where the peers keep the activations of the whole net
+    forward = rows["plain forward, no_grad"]["peak_bytes"]
+    assert rows["ours: explain"]["peak_bytes"] <= 1.05 * forward < rows["torch-cam GradCAM"]["peak_bytes"]
+    assert grad["settings"] | {"layer": "layer4", "batch": 2, "size": 64, "chunk_size": None} == grad["settings"]
+    assert score["settings"]["chunk_size"] == 8
+    assert len(score["contestants"]) == 4
+    assert grad["skipped"] == score["skipped"] == {}
+    assert found["versions"]["torch"] == torch.__version__
+    assert found["machine"]["cores"] >= 1
+    assert max(map(len, printed.splitlines())) <= 80
+    assert "Captum LayerGradCam" in printed
+
+
+def test_bench_import_measures_both_routes(tmp_path: Path) -> None:
+    for package in ("psutil", "tensorflow", "tf2onnx"):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed")
+    options = "--models --stock MobileNetV2 --size 64"
+    found, printed = run_script("bench_import.py", tmp_path / "bench.json", *options.split())
+    ours, stock = found["results"]
+    assert [ours["error"], stock["error"]] == [None, None]
+    assert [(row["model"], row["route"]) for row in (ours, stock)] == [
+        ("MobileNetV2", "ours"),
+        ("MobileNetV2", "stock"),
+    ]
+    assert ours["layers"] > 150
+    assert ours["taps"] >= ours["layers"]
+    assert ours["transposes"] == 0
+    assert stock["taps"] is None
+    assert 0 < ours["worst_activation_error"] < 1e-4
+    assert all(0 <= row["prediction_error"] < 1e-4 for row in (ours, stock))
+    assert all(row["seconds"] > 1 and row["cpu_seconds"] > 1 for row in (ours, stock))
+    assert all(1e8 < row["peak_bytes"] < 2e10 for row in (ours, stock))
+    assert found["goals"] == {"seconds": 30, "peak_bytes": 4_000_000_000}
+    assert found["settings"]["size"] == 64
+    assert max(map(len, printed.splitlines())) <= 80
