@@ -82,7 +82,11 @@ def convert(
     if target is not None and target.exists():
         raise BundleError(f"{target} exists already; choose another folder or remove it first")
     if target is None and not cache:
-        raise BundleError("cache=False needs a folder for the bundle: out='model.bundle'")
+        raise BundleError("cache=False needs a folder for the bundle: out='model.bundle' (-o)")
+    stored = {"preprocessing": preprocessing, "class_names": None if class_names is None else list(class_names)}
+    stored = {key: value for key, value in stored.items() if value is not None}
+    if target is None and stored:
+        raise BundleError(f"{' and '.join(stored)} are stored in a bundle of your own: say out='model.bundle' (-o)")
     checkpoint = inspect(source, weights)
     with tempfile.TemporaryDirectory(prefix="torchcam-suite-") as scratch:
         place = cache_folder() / _key(checkpoint, input_size) if cache else Path(scratch) / "bundle"
@@ -92,11 +96,7 @@ def convert(
             bundle = open_bundle(place)
         if target is None:
             return bundle
-        stored = {
-            "preprocessing": preprocessing,
-            "class_names": None if class_names is None else list(class_names),
-        }
-        return _copy(bundle, target, {key: value for key, value in stored.items() if value is not None})
+        return _copy(bundle, target, stored)
 
 
 def cache_folder() -> Path:
@@ -138,6 +138,9 @@ def _write_bundle(checkpoint: Checkpoint, place: Path, input_size: tuple[int, in
         structure = onnx.load(traced / "structure.onnx")
         arrays = graph.bind_weights(structure, load_file(traced / "weights.safetensors"))
         graph.settle_reshapes(structure)
+        # TensorFlow drops what does not lead to the prediction, as an output of a nested model that is not used
+        taps = {node.name for node in structure.graph.node}
+        facts["layers"] = [layer for layer in facts["layers"] if f"tap/{_tap(layer)}" in taps]
         graph.check_ops(structure)
         _save_weights(arrays, folder / WEIGHTS)
         graph.refer_to_weights(structure, WEIGHTS, _places(folder / WEIGHTS))
@@ -155,7 +158,7 @@ def _prove(structure: onnx.ModelProto, layers: list[dict], folder: Path) -> cert
     from converters.module import build
 
     weights, reference = _tensors(folder / WEIGHTS), _tensors(folder / PROOF)
-    modules = {f"{layer['name']}#{layer['call']}": _module_name(layer) for layer in layers}
+    modules = {_tap(layer): _module_name(layer) for layer in layers}
     run = certificate.run_taps(build(structure, weights), reference)
     last = certificate.channels_last_taps(run, reference, modules)
     if last:
@@ -167,9 +170,13 @@ def _prove(structure: onnx.ModelProto, layers: list[dict], folder: Path) -> cert
     return certificate.certify(run, reference, modules, graph.runtime_transposes(structure))
 
 
-def _module_name(layer: dict) -> str:
+def _tap(layer: dict[str, Any]) -> str:
+    return f"{layer['name']}#{layer['call']}"
+
+
+def _module_name(layer: dict[str, Any]) -> str:
     """As onnx2torch spells it: torch allows no dot in the name of a submodule."""
-    return f"{layer['name']}#{layer['call']}".replace(".", "/")
+    return _tap(layer).replace(".", "/")
 
 
 def _save_weights(arrays: dict[str, np.ndarray], file: Path) -> None:

@@ -6,10 +6,9 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
-from onnx2torch.node_converters import get_converter
 
-from converters import torch_ops  # noqa: F401  (registers our own converters)
 from converters.errors import UnsupportedModelError
+from converters.torch_ops import get_converter
 
 Arrays = dict[str, np.ndarray]
 

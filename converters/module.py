@@ -8,12 +8,12 @@ from typing import Any
 
 import onnx
 import torch
-from onnx2torch import convert
 from onnx2torch.node_converters.identity import OnnxCopyIdentity
 from onnx2torch.onnx_tensor import OnnxTensor
 from torch import fx, nn
 
 from converters.errors import UnsupportedModelError
+from converters.torch_ops import convert
 
 _binding = threading.Lock()
 

@@ -1,14 +1,22 @@
-"""onnx2torch converters for what it lacks; importing this module registers them."""
+"""onnx2torch with converters for what it lacks.
+
+Importing this module registers them; `convert` and `get_converter` are taken from here, so that nobody
+converts without them.
+"""
 
 from collections.abc import Callable
 
 import torch
+from onnx2torch import convert
+from onnx2torch.node_converters import get_converter
 from onnx2torch.node_converters.registry import _CONVERTER_REGISTRY as registered
 from onnx2torch.node_converters.registry import OperationDescription, TConverter, add_converter
 from onnx2torch.onnx_graph import OnnxGraph
 from onnx2torch.onnx_node import OnnxNode
 from onnx2torch.utils.common import OnnxToTorchModule, OperationConverterResult, onnx_mapping_from_node
 from torch import nn
+
+__all__ = ["convert", "get_converter"]
 
 
 def _add_missing(operation_type: str, version: int) -> Callable[[TConverter], TConverter]:

@@ -222,7 +222,7 @@ class Recorder:
         if not score.requires_grad:
             raise GradientError(
                 f"the score carries no graph, so no gradient arrives at layer "
-                f"{', '.join(map(str, self._tracked))}: compute it from the output of run, without detach"
+                f"{', '.join(map(str, self._tracked))}: it does not depend on that layer, or it was detached"
             )
 
 

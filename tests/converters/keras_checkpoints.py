@@ -33,7 +33,7 @@ def randomise(model: Any) -> None:
 
 def save_reference(folder: Path, name: str, model: Any, x: np.ndarray, **activations: Any) -> None:
     """Write the images, the predictions and the activations of a checkpoint."""
-    arrays = {key.replace("__", "/"): np.asarray(value) for key, value in activations.items()}
+    arrays: dict[str, Any] = {key.replace("__", "/"): np.asarray(value) for key, value in activations.items()}
     np.savez(folder / f"{name}.npz", x=x, y=np.asarray(model(x, training=False)), **arrays)
 
 

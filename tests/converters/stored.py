@@ -54,7 +54,8 @@ def family_images(names: Iterable[str]) -> torch.Tensor:
 
 def taps(bundle: converters.Bundle, images: torch.Tensor) -> dict[str, torch.Tensor]:
     """The output of each layer call, by plain torch hooks; maps as (N, C, H, W)."""
-    module, seen = bundle.module(), {}
+    module = bundle.module()
+    seen: dict[str, torch.Tensor] = {}
     for row in bundle.layers:
         module.get_submodule(row.module).register_forward_hook(
             lambda _, __, output, tap=row.tap: seen.__setitem__(tap, output)

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -327,7 +328,7 @@ def count_traces(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A list that receives the name of each checkpoint for which the TensorFlow process is started."""
     traced, plain = [], worker.trace
 
-    def trace(checkpoint: Checkpoint, *args: object, **options: object) -> dict:
+    def trace(checkpoint: Checkpoint, *args: Any, **options: Any) -> dict:
         traced.append(checkpoint.source.name)
         return plain(checkpoint, *args, **options)
 

@@ -1,5 +1,8 @@
 """The torch module of a graph: what it computes, where its head is cut off, whose memory its weights are."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
@@ -46,11 +49,11 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(
     ("op", "function"), [("Softmax", softmax), ("Sigmoid", lambda logits: 1 / (1 + np.exp(-logits)))]
 )
-def test_a_head_is_cut_off_and_both_sides_are_right(op: str, function: object) -> None:
-    activation = node(op, "logits", "p", **({"axis": 1} if op == "Softmax" else {}))
+def test_a_head_is_cut_off_and_both_sides_are_right(op: str, function: Callable[[np.ndarray], np.ndarray]) -> None:
+    axis: dict[str, Any] = {"axis": 1} if op == "Softmax" else {}
+    activation = node(op, "logits", "p", **axis)
     module = build(classifier(activation, node("Identity", "p", "y", "tap/head#0")), {})
     logits = X.astype(np.float64) @ KERNEL + BIAS
-    assert callable(function)
     np.testing.assert_allclose(module.logits(torch.from_numpy(X)), logits, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(module(torch.from_numpy(X)), function(logits), rtol=1e-5, atol=1e-6)
     names = {name for name, _ in module.named_modules() if "tap/" in name}

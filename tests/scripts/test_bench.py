@@ -216,7 +216,7 @@ def test_bench_cam_compares_equal_maps(tmp_path: Path) -> None:
     assert score["settings"]["chunk_size"] == 8
     assert len(score["contestants"]) == 4
     assert grad["skipped"] == score["skipped"] == {}
-    assert found["versions"]["torch"] == torch.__version__
+    assert torch.__version__.startswith(found["versions"]["torch"])
     assert found["machine"]["cores"] >= 1
     assert max(map(len, printed.splitlines())) <= 80
     assert "Captum LayerGradCam" in printed
