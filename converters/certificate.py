@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 RTOL, ATOL = 1e-4, 1e-5  # |ours - theirs| <= RTOL |theirs| + ATOL max |theirs|
 COSINE = 0.9999  # of the gradients at a tap
 # A ReLU whose input is zero but for rounding lets the gradient through in one framework and not in the other.
-# One such position among the samples would fail a correct model, so the worst are left out, as many as 0.5 % of
+# One such position among the samples would fail a correct model, so the worst are left out, as many as 0.1 % of
 # the positions with a gradient; a gradient that is wrong is wrong in far more of them.
-FLIPPED = 0.005
+FLIPPED = 0.001
 NORM = 1e-2  # relative difference of their lengths
 
 
@@ -39,7 +39,7 @@ class Certificate:
         Layer calls whose gradient was compared; the others have none (behind the head, or no path to it).
     worst_gradient, worst_cosine : str, float
         The layer call whose gradient agrees least, and the cosine of the angle between both gradients, the
-        0.5 % of positions that differ most left out (`FLIPPED`).
+        0.1 % of positions that differ most left out (`FLIPPED`).
     runtime_transposes : int
         Activations that are transposed at run time.
     torch : str
