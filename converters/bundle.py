@@ -168,6 +168,10 @@ def _structure(path: Path) -> onnx.ModelProto:
         raise BundleError(f"{path / GRAPH} is damaged ({error}); convert the checkpoint again") from error
     if not proto.graph.node:
         raise BundleError(f"{path / GRAPH} is damaged (it is empty); convert the checkpoint again")
+    for node in proto.graph.node:
+        # torch writes the names of submodules into Python source, and does not escape them
+        if not node.name.isprintable() or {'"', "'", "\\"} & set(node.name):
+            raise BundleError(f"{path / GRAPH} holds a node named {node.name!r:.60}, with characters of no Keras name")
     for tensor in proto.graph.initializer:
         location = {entry.key: entry.value for entry in tensor.external_data}.get("location", WEIGHTS)
         if location != WEIGHTS:

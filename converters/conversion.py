@@ -26,6 +26,7 @@ from converters.bundle import (
     SCHEMA,
     WEIGHTS,
     Bundle,
+    _structure,
     _tensors,
     new_folder,
     open_bundle,
@@ -110,7 +111,11 @@ def _kept(place: Path) -> Bundle | None:
     if not place.exists():
         return None
     try:
-        return open_bundle(place)
+        bundle = open_bundle(place)
+        _structure(place)
+        for name in (WEIGHTS, PROOF):
+            _tensors(place / name)
+        return bundle
     except BundleError:
         shutil.rmtree(place, ignore_errors=True)
         return None

@@ -331,9 +331,7 @@ def _check_weights_belong(checkpoint: Checkpoint) -> None:
     load without a word.
     """
     assert checkpoint.weights is not None
-    in_file = _weighted_layers(checkpoint.weights)
-    if in_file is None:
-        return
+    in_file, ordered = _weighted_layers(checkpoint.weights)
     in_model = layer_names(checkpoint.architecture)
     foreign = [name for name in in_file if name not in in_model]
     if foreign:
@@ -342,25 +340,31 @@ def _check_weights_belong(checkpoint: Checkpoint) -> None:
             f"{_some(foreign)}, which the architecture does not have (its layers: {_some(in_model)}). If the files do "
             f"belong together and only the names differ, load both in Keras and save the whole model"
         )
-    if [name for name in in_model if name in in_file] != in_file:
+    if ordered and [name for name in in_model if name in in_file] != in_file:
         raise CheckpointError(
             f"{checkpoint.weights.name} lists its layers in another order than {checkpoint.source.name}"
         )
 
 
-def _weighted_layers(weights: Path) -> list[str] | None:
-    """Names of the layers that have weights, or None for the Keras 3 layout, which pairs by name itself."""
+def _weighted_layers(weights: Path) -> tuple[list[str], bool]:
+    """Names of the layers that have weights, and whether their order is that of the model."""
     with _open_hdf5(weights) as file:
         group = file.get("model_weights", file)
         names = _listed(group, "layer_names")
+        if not names and "layers" in file:
+            return _weighted_layers_of_keras_3(file["layers"]), False
         if not names:
-            if "layers" in file or "_layer_checkpoint_dependencies" in file:
-                return None
             raise CheckpointError(f"{weights.name} has no layer_names: not a Keras weights file")
         missing = [name for name in names if name not in group]
         if missing:
             raise CheckpointError(f"{weights.name} lists {_some(missing)} but does not hold their weights")
-        return [name for name in names if _listed(group[name], "weight_names")]
+        return [name for name in names if _listed(group[name], "weight_names")], True
+
+
+def _weighted_layers_of_keras_3(layers: h5py.Group) -> list[str]:
+    """Keras 3 names its groups by class and number, and keeps each layer's own name beside its variables."""
+    variables = [layer["vars"] for layer in layers.values() if "vars" in layer]
+    return [_text(group.attrs["name"]) for group in variables if len(group) and "name" in group.attrs]
 
 
 def _listed(group: h5py.Group, name: str) -> list[str]:

@@ -63,7 +63,8 @@ def _run(command: list[str], folder: Path, timeout: float, name: str, meanwhile:
             code = process.wait(timeout)
         except subprocess.TimeoutExpired:
             raise TracingError(
-                f"tracing {name} took longer than {timeout:g} s and was stopped; raise timeout=. {_tail(log)}"
+                f"tracing {name} took longer than {timeout:g} s and was stopped; allow it more, by timeout= or "
+                f"torchcam-suite convert --timeout. {_tail(log)}"
             ) from None
         finally:
             # also on KeyboardInterrupt: the process never outlives the call

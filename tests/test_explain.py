@@ -501,7 +501,7 @@ def test_the_images_are_left_alone(imported: Model) -> None:
         ({"method": "gradcamm"}, ValueError, r"method 'gradcamm' does not exist; did you mean 'gradcam'\?"),
         ({"method": "lime"}, ValueError, "method 'lime' does not exist; expected one of gradcam, scorecam"),
         ({"variant": "paper"}, ValueError, "gradcam has no option 'variant'; it has of, relu"),
-        ({"method": "scorecam", "of": "logit"}, ValueError, "scorecam has no option 'of'"),
+        ({"method": "scorecam", "of": "logits"}, ValueError, "of='logits'; expected one of logit, probability"),
         ({"method": "scorecam", "variant": "best"}, ValueError, "variant 'best' does not exist; expected one of off"),
         ({"method": "scorecam", "chunk_size": 0}, ValueError, "chunk_size=0; expected a whole number"),
         ({"of": "logits"}, ValueError, "of='logits'; expected one of logit, probability"),
@@ -562,3 +562,29 @@ def test_nothing_is_warned_of_where_there_is_evidence(imported: Model) -> None:
         warnings.simplefilter("error")
         found = explain(imported, some_images(imported), layer="relu6", relu="after")
     assert all(not flags for flags in found.flags)
+
+
+@pytest.mark.parametrize("method", ["gradcam", "scorecam"])
+def test_batch_statistics_neither_change_nor_take_part(method: str) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(1, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3)
+    )
+    model = load(net, input_size=(1, 12, 12), preprocessing="unit", device="cpu")
+    images = torch.rand(2, 1, 12, 12)
+    expected = explain(model, images, method=method, layer="2")
+    net.train()
+    found = explain(model, images, method=method, layer="2")
+    assert net.training
+    assert net.get_buffer("1.num_batches_tracked") == 0
+    torch.testing.assert_close(found.maps, expected.maps, rtol=0, atol=0)
+    assert expected.maps.std() > 0
+
+
+def test_a_model_of_half_precision_takes_float_images() -> None:
+    net = nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)
+    ).bfloat16()
+    model = load(net, input_size=(1, 8, 8), preprocessing="unit", device="cpu")
+    found = explain(model, torch.rand(1, 1, 8, 8), layer="0", target=lambda logits: logits.square().sum(dim=1))
+    assert found.maps.dtype == torch.float32

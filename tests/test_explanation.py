@@ -219,6 +219,7 @@ def test_the_json_of_score_cam_names_every_parameter() -> None:
     about = explanation(method="scorecam", chunk_size=2).to_json()
     assert about["options"] == {
         "variant": "official",
+        "of": "probability",
         "chunk_size": 2,
         "relu": "after",
         "normalize": "minmax",

@@ -382,3 +382,27 @@ def test_a_bundle_keeps_what_it_was_told(data: Path, tmp_path: Path) -> None:
 def test_a_source_that_is_nothing_is_refused(source: str, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         load(source, device="cpu")
+
+
+def test_what_a_source_does_not_take_is_refused(data: Path) -> None:
+    bundle = convert(data / "keras224/keras224_func.h5")
+    with pytest.raises(SourceError, match=r"weights='w\.h5' belongs to a \.json architecture"):
+        load(bundle.path, weights="w.h5")
+    with pytest.raises(SourceError, match=r"weights='w\.pth' belongs to a \.json architecture"):
+        load("torchvision:resnet18", weights="w.pth")
+    with pytest.raises(SourceError, match=r"input_size=64, but .* was converted for \(32, 32\)"):
+        load(bundle, input_size=64, preprocessing="raw")
+    with pytest.raises(SourceError, match="expected a path, a Bundle or a torch module, found int"):
+        load(1)  # type: ignore[arg-type]
+
+
+def test_a_bundle_that_does_not_say_its_preprocessing_warns_too(data: Path) -> None:
+    bundle = convert(data / "keras224/keras224_func.h5")
+    with pytest.warns(AssumptionWarning, match=r"keras224_func\.h5 does not say how its images were scaled"):
+        assert load(bundle).preprocessing.name == "unit"
+
+
+def test_a_module_that_gives_probabilities_warns() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3), nn.Softmax(dim=1))
+    with pytest.warns(AssumptionWarning, match="seems to give probabilities; logits are expected"):
+        load(net, input_size=8, device="cpu")

@@ -133,7 +133,7 @@ def explain(
             computed = chosen.compute(model, prepared, list(dict.fromkeys(sites.values())), wanted, report)
         named = _image_names(batch, done, len(prepared))
         for name, site in sites.items():
-            parts[name].append(_explanation(model, chosen, name, computed, computed.raw[site], prepared, named))
+            parts[name].append(_explanation(model, chosen, name, computed, site, prepared, named))
         done += len(prepared)
     whole = {name: _joined(found) for name, found in parts.items()}
     for explanation in whole.values():
@@ -179,10 +179,10 @@ def _image_names(batch: Any, start: int, count: int) -> tuple[str, ...]:
 
 
 def _explanation(
-    model: Model, method: Method, layer: str, computed: Computed, raw: Tensor, images: Tensor, names: tuple[str, ...]
+    model: Model, method: Method, layer: str, computed: Computed, site: Site, images: Tensor, names: tuple[str, ...]
 ) -> Explanation:
     finished = finish(
-        raw,
+        computed.raw[site],
         (images.shape[2], images.shape[3]),
         relu=method.relu or "before",
         normalize=method.normalize or "max",
@@ -200,13 +200,14 @@ def _explanation(
         layer=layer,
         method=method.name,
         options=asdict(method),
-        of="function" if targets.classes is None else method.of,
-        details=computed.details,
+        of="function" if targets.classes is None else method.of or "logit",
+        details=computed.details[site],
         model={
             "name": model.name,
             "source": model.source,
             "fingerprint": model.fingerprint,
             "preprocessing": asdict(model.preprocessing),
+            "head": model.head,
             "class_names": model.class_names,
         },
         versions=_versions(model.device),
@@ -238,7 +239,10 @@ def _joined(parts: list[Explanation]) -> Explanation:
         for name in ("targets", "target_names", "flags", "images")
         if getattr(first, name) is not None
     }
-    return Explanation(**{**first.__dict__, **tensors, **tuples})
+    details = dict(first.details)
+    if "channels_skipped" in details:
+        details["channels_skipped"] = sum(part.details["channels_skipped"] for part in parts)
+    return Explanation(**{**first.__dict__, **tensors, **tuples, "details": details})
 
 
 def _warn_of_zero_maps(explanation: Explanation) -> None:

@@ -154,6 +154,8 @@ def to_tensor(pictures: Iterable[Image.Image], spec: InputSpec, preprocessing: P
 
     A model with one channel gets the luminance.
     """
+    if spec.channels not in {1, 3}:
+        raise ImageError(f"the model takes {spec.channels} channels, pictures have 3 or 1; give a tensor (N, C, H, W)")
     arrays = []
     for picture in pictures:
         seen = region(picture, preprocessing).convert("L" if spec.channels == 1 else "RGB")

@@ -114,8 +114,16 @@ class Model:
     @property
     def device(self) -> torch.device:
         """Where the module's weights are."""
+        return self._example.device
+
+    @property
+    def _example(self) -> Tensor:
+        """A tensor on the module's device, of the dtype in which it computes."""
         tensors = [*self.module.parameters(), *self.module.buffers()]
-        return tensors[0].device if tensors else torch.device("cpu")
+        return next((tensor for tensor in tensors if tensor.is_floating_point()), torch.empty(0))
+
+    def _placed(self, images: Tensor) -> Tensor:
+        return images.to(self._example.device, self._example.dtype)
 
     def to(self, device: str | torch.device) -> Self:
         """Move the module; returns the model itself."""
@@ -156,7 +164,7 @@ class Model:
         Returns
         -------
         Tensor
-            (N, C, H, W) on the model's device.
+            (N, C, H, W) on the model's device, of its dtype.
 
         Raises
         ------
@@ -164,9 +172,9 @@ class Model:
             An image cannot be read or does not fit the model.
         """
         if isinstance(images, Tensor):
-            return pictures.require_batch(images, self.input).to(self.device)
+            return self._placed(pictures.require_batch(images, self.input))
         opened = [pictures.open_picture(item) for item in pictures.as_list(images)]
-        return pictures.to_tensor(opened, self.input, self.preprocessing).to(self.device)
+        return self._placed(pictures.to_tensor(opened, self.input, self.preprocessing))
 
 
 def load(
@@ -187,7 +195,7 @@ def load(
     source : path, str, Bundle or nn.Module
         A Keras checkpoint (`.h5`, `.hdf5`, `.keras`, or `.json` with `weights`), a bundle folder,
         `"torchvision:resnet50"` (random weights; `"torchvision:resnet50?weights=DEFAULT"` downloads
-        torchvision's own), or a torch module.
+        torchvision's own), or a torch module, which is put into eval mode and moved to `device`.
     weights : path, optional
         The weights file of a `.json` architecture.
     input_size : int, (height, width) or (channels, height, width), optional
@@ -229,10 +237,12 @@ def load(
     """
     if head is not None and head not in get_args(Head):
         raise HeadError(f"head={head!r}; expected one of {', '.join(get_args(Head))}")
+    if weights is not None and not _is_checkpoint(source):
+        raise SourceError(f"weights={str(weights)!r} belongs to a .json architecture; {source!r:.80} brings its own")
     if isinstance(source, nn.Module):
         model = _from_module(source, input_size, head)
     elif not isinstance(source, str | Path):
-        model = _from_bundle(source, head)
+        model = _from_bundle(source, head, input_size, assume=preprocessing is None)
     elif str(source).startswith("torchvision:"):
         model = _from_torchvision(str(source), input_size, head)
     else:
@@ -291,7 +301,7 @@ def _from_path(
     from converters import convert, is_bundle, open_bundle
 
     if is_bundle(source):
-        return _from_bundle(open_bundle(source), head)
+        return _from_bundle(open_bundle(source), head, input_size, assume=assume)
     if not (source.exists() or source.suffix):
         raise SourceError(
             f"{str(source)!r} is nothing that can be opened; expected a Keras checkpoint (.h5, .keras, .json with "
@@ -299,23 +309,41 @@ def _from_path(
         )
     size = None if input_size is None else _image_size(input_size)[1:]
     if cache:
-        model = _from_bundle(convert(source, weights=weights, input_size=size), head, name=source.stem)
+        model = _from_bundle(convert(source, weights=weights, input_size=size), head, input_size, assume=assume)
     else:
         with tempfile.TemporaryDirectory(prefix="torchcam-suite-") as folder:
             bundle = convert(source, weights=weights, input_size=size, out=Path(folder) / "bundle", cache=False)
-            model = _from_bundle(bundle, head, name=source.stem)
-    if assume and model.preprocessing.name == "unit":
-        warnings.warn(
-            f"{source.name} does not say how its images were scaled; assuming 'unit', pixels in 0..1 "
-            f"(say preprocessing='unit', 'tf', 'caffe', 'torch' or 'raw')",
-            AssumptionWarning,
-            stacklevel=3,
-        )
+            model = _from_bundle(bundle, head, input_size, assume=assume)
+    # the same content under another name is found in the cache under the first one
+    model.name = source.stem
+    model.source = source.name if weights is None else f"{source.name} + {Path(weights).name}"
     return model
 
 
-def _from_bundle(bundle: "Bundle", head: Head | None, name: str | None = None) -> Model:
+def _is_checkpoint(source: Any) -> bool:
+    """Whether a source is the path of a file that may have its weights beside it."""
+    return isinstance(source, str | Path) and not Path(source).is_dir() and not str(source).startswith("torchvision:")
+
+
+def _from_bundle(
+    bundle: "Bundle", head: Head | None, input_size: int | tuple[int, ...] | None, *, assume: bool
+) -> Model:
+    from converters import Bundle
+
+    if not isinstance(bundle, Bundle):
+        raise SourceError(f"expected a path, a Bundle or a torch module, found {type(bundle).__name__}")
     manifest = bundle.manifest
+    spec = InputSpec(manifest["input"]["channels"], manifest["input"]["height"], manifest["input"]["width"])
+    if input_size is not None and _image_size(input_size)[1:] != spec[1:]:
+        raise SourceError(f"input_size={input_size}, but {bundle.path.name} was converted for {tuple(spec)[1:]}")
+    default = "raw" if manifest["takes_raw_pixels"] else "unit"
+    if assume and manifest["preprocessing"] is None and default == "unit":
+        warnings.warn(
+            f"{manifest['source']['files'][0]} does not say how its images were scaled; assuming 'unit', pixels in "
+            f"0..1 (say preprocessing='unit', 'tf', 'caffe', 'torch' or 'raw')",
+            AssumptionWarning,
+            stacklevel=4,
+        )
     by_name: dict[str, list] = {}
     for row in bundle.layers:
         by_name.setdefault(row.name, []).append(row)
@@ -323,14 +351,13 @@ def _from_bundle(bundle: "Bundle", head: Head | None, name: str | None = None) -
         Layer(layer, rows[0].class_name, rows[0].shape, tuple(Site(row.module) for row in rows))
         for layer, rows in by_name.items()
     ]
-    default = "raw" if manifest["takes_raw_pixels"] else "unit"
     return Model(
         bundle.module(),
-        input=InputSpec(manifest["input"]["channels"], manifest["input"]["height"], manifest["input"]["width"]),
+        input=spec,
         preprocessing=pictures.find_preprocessing(manifest["preprocessing"] or default),
         layers=LayerTable(layers),
         head=head or (manifest["head"] or {"activation": "none"})["activation"],
-        name=name or bundle.path.name,
+        name=bundle.path.name,
         class_names=manifest["class_names"],
         source=" + ".join(manifest["source"]["files"]),
         fingerprint=manifest["source"]["sha256"],
@@ -389,6 +416,12 @@ def _from_module(
     if not isinstance(output, Tensor) or output.ndim != 2:
         what = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
         raise SourceError(f"{type(module).__name__} gives {what} for one image; expected logits (1, classes)")
+    if output.shape[1] > 1 and bool((output >= 0).all()) and abs(float(output.sum()) - 1) < 1e-4:
+        warnings.warn(
+            f"{type(module).__name__} seems to give probabilities; logits are expected: leave its softmax out",
+            AssumptionWarning,
+            stacklevel=3,
+        )
     by_path: dict[str, list[LayerCall]] = {}
     for call in calls:
         by_path.setdefault(call.site.module, []).append(call)

@@ -97,14 +97,28 @@ def image_shape(model: Any, input_size: list[int] | None) -> tuple[int, int, int
 
 def find_head(model: Any) -> Head | None:
     """The layer that makes probabilities of logits, if the model ends in one."""
-    history = model.outputs[0]._keras_history
-    layer = getattr(history, "operation", None) or history[0]
+    layer = _made_by(model.outputs[0])
+    while _passes_through(layer):
+        layer = _made_by(layer.input)
     if hasattr(layer, "layers") and hasattr(layer, "outputs"):
         return find_head(layer)
     if type(layer).__name__ == "Softmax":
         return Head(layer, "softmax")
     activation = getattr(getattr(layer, "activation", None), "__name__", None)
     return Head(layer, activation) if activation in {"softmax", "sigmoid"} else None
+
+
+def _made_by(tensor: Any) -> Any:
+    """The layer that gave a symbolic tensor, in both generations of Keras."""
+    history = tensor._keras_history
+    return getattr(history, "operation", None) or history[0]
+
+
+def _passes_through(layer: Any) -> bool:
+    """Whether the layer hands its input on unchanged, and is called only once, so that it has one input."""
+    linear = type(layer).__name__ == "Activation" and layer.activation.__name__ == "linear"
+    once = len(layer._inbound_nodes) == 1
+    return once and (linear or type(layer).__name__ in {"Dropout", "Identity"})
 
 
 def versions() -> dict[str, str]:

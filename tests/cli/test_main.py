@@ -86,10 +86,7 @@ def test_wrong_usage_has_status_2(arguments: list[str], message: str, run: Run) 
         (["verify", "none"], "none is not a bundle: it has no manifest.json"),
         (["explain", "m.h5", "a.png", "-o", "o", "--colormap", "rainbows"], "rainbows"),
         (["explain", "m.h5", "a.png", "-o", "o", "--variant", "paper"], "--variant is no option of gradcam"),
-        (
-            ["explain", "m.h5", "a.png", "-o", "o", "--method", "scorecam", "--of", "logit"],
-            "--of is no option of score",
-        ),
+        (["layers", "[m].h5"], "no such file: [m].h5"),
     ],
 )
 def test_an_error_is_one_line_on_stderr_and_status_1(

@@ -215,3 +215,25 @@ def test_a_folder_of_something_else_is_not_replaced(tmp_path: Path) -> None:
         write()
     assert [path.name for path in target.iterdir()] == ["thesis.tex"]
     assert [path.name for path in tmp_path.iterdir()] == ["model.bundle"]
+
+
+def test_a_node_name_never_becomes_python(bundle: converters.Bundle, tmp_path: Path) -> None:
+    # torch writes the names of submodules into the source of the module that it generates
+    canary = tmp_path / "canary"
+    proto = onnx.load(bundle.path / "graph.onnx", load_external_data=False)
+    proto.graph.node[0].name = f'x", open("{canary}", "w")) or getattr(self, "x'
+    (bundle.path / "graph.onnx").write_bytes(proto.SerializeToString())
+    with pytest.raises(BundleError, match=r"holds a node named .* with characters of no Keras name"):
+        bundle.module()
+    assert not canary.exists()
+
+
+def test_a_damaged_bundle_in_the_cache_is_made_again(own_cache: Path) -> None:
+    checkpoint = CHECKPOINTS["tcav_families.h5"]
+    kept = checkpoint.convert()
+    weights = kept.path / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-8])
+    again = checkpoint.convert()
+    assert again.path == kept.path
+    assert again.path.is_relative_to(own_cache)
+    again.verify()

@@ -232,3 +232,33 @@ def test_a_conversion_that_computes_something_else_leaves_no_bundle(
         converters.convert(CHECKPOINTS["seq.h5"].source, out=tmp_path / "seq.bundle")
     assert list(own_cache.rglob("*")) == [own_cache / "bundles"]
     assert not (tmp_path / "seq.bundle").exists()
+
+
+def put_gradient(run: TapRun, reference: Reference, tap: str, value: float) -> None:
+    """Change our gradient at the first position that is compared."""
+    gradient = run.gradients[tap]
+    assert gradient is not None
+    keras_order = gradient.permute(0, 2, 3, 1).contiguous()
+    keras_order.view(-1)[reference[f"positions/{tap}"][0].long()] = value
+    run.gradients[tap] = keras_order.permute(0, 3, 1, 2)
+
+
+def test_a_gradient_that_is_not_finite_is_found(proof: tuple[TapRun, Reference, dict[str, str]]) -> None:
+    run, reference, modules = proof
+    put_gradient(run, reference, "conv2d_5#0", float("nan"))
+    with pytest.raises(ParityError, match="layer call 'conv2d_5#0': NaN or infinity in the gradient"):
+        certify(run, reference, modules, transposes=0)
+
+
+def test_a_position_that_dominates_a_gradient_is_not_left_out(proof: tuple[TapRun, Reference, dict[str, str]]) -> None:
+    run, reference, modules = proof
+    reference["gradient/conv2d_5#0"][0] = 1e3
+    put_gradient(run, reference, "conv2d_5#0", -1e3)
+    with pytest.raises(ParityError, match=r"'conv2d_5#0': the gradient differs .*: cosine -"):
+        certify(run, reference, modules, transposes=0)
+
+
+def test_one_flipped_position_of_many_is_forgiven(proof: tuple[TapRun, Reference, dict[str, str]]) -> None:
+    run, reference, modules = proof
+    put_gradient(run, reference, "conv2d_1#0", 2 * float(reference["gradient/conv2d_1#0"].abs().max()))
+    certify(run, reference, modules, transposes=0)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 import pytest
 from stored import CHECKPOINTS, DATA
 
@@ -390,3 +391,16 @@ def test_weights_that_do_not_belong_to_the_architecture(
 def test_weights_of_another_model_are_refused_by_its_layers() -> None:
     with pytest.raises(CheckpointError, match=r"does not belong to keras224_seq\.json: it has weights for "):
         converters.convert(SEQ_JSON, weights=CHECKPOINTS["tcav_families.json"].weights)
+
+
+def test_weights_of_other_layers_in_the_layout_of_keras_3_are_refused(tmp_path: Path) -> None:
+    layer = {"module": "keras.layers", "class_name": "Dense", "config": {"name": "alpha"}}
+    image = {"class_name": "InputLayer", "config": {"batch_shape": [None, 8, 8, 3], "name": "image"}}
+    architecture = {"module": "keras", "class_name": "Sequential", "config": {"layers": [image, layer]}}
+    (tmp_path / "model.json").write_text(json.dumps(architecture))
+    with h5py.File(tmp_path / "m.weights.h5", "w") as file:
+        variables = file.create_group("layers/dense/vars")
+        variables.attrs["name"] = "omega"
+        variables["0"] = np.zeros((3, 2), np.float32)
+    with pytest.raises(CheckpointError, match=r"it has weights for 'omega', which the architecture does not have"):
+        inspect(tmp_path / "model.json", tmp_path / "m.weights.h5")

@@ -50,7 +50,7 @@ class Computed(NamedTuple):
         (N, classes) of the unmasked images.
     scores : Tensor
         (N,), the value that was explained.
-    details : dict
+    details : dict of Site to dict
         Figures worth keeping, as JSON values.
     """
 
@@ -58,7 +58,7 @@ class Computed(NamedTuple):
     targets: Targets
     logits: Tensor
     scores: Tensor
-    details: dict[str, Any]
+    details: dict[Site, dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class GradCAM:
             scores = targets.score(logits, model.to_probabilities, self.of)
             gradients = recorder.gradients(scores.sum())
             raw = {site: grad_cam(recorder.activations[site], gradients[site]) for site in sites}
-        return Computed(raw, targets, logits.detach(), scores.detach(), {})
+        return Computed(raw, targets, logits.detach(), scores.detach(), {site: {} for site in sites})
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,8 @@ class ScoreCAM:
     ----------
     variant : {"official", "paper", "logit", "keep-learning"}
         Which of the definitions in use.
+    of : {"logit", "probability"}, optional
+        What a masked image is scored by; by default as the variant has it.
     chunk_size : int or "auto"
         Masked images in one forward pass; "auto" halves where memory runs out.
     relu, normalize : str, optional
@@ -119,6 +121,7 @@ class ScoreCAM:
     """
 
     variant: str = "official"
+    of: Of | None = None
     chunk_size: int | Literal["auto"] = "auto"
     relu: Relu | None = None
     normalize: Scale | None = None
@@ -135,37 +138,41 @@ class ScoreCAM:
             )
         rules = VARIANTS[self.variant]
         # resolved here, so that a saved explanation says what was done
+        object.__setattr__(self, "of", self.of or rules.of)
         object.__setattr__(self, "relu", self.relu or rules.relu)
         object.__setattr__(self, "normalize", self.normalize or rules.normalize)
-        _require_choices(self, relu=Relu, normalize=Scale, interpolation=Interpolation)
-
-    @property
-    def of(self) -> Of:
-        """What a masked image is scored by."""
-        return VARIANTS[self.variant].of
+        _require_choices(self, of=Of, relu=Relu, normalize=Scale, interpolation=Interpolation)
 
     def compute(
         self, model: Classifier, images: Tensor, sites: Sequence[Site], target: Target, progress: Progress | None
     ) -> Computed:
         """Compute the raw maps of all sites: one recorded pass, then one forward pass a channel."""
+        of: Of = self.of or VARIANTS[self.variant].of
+        # scored inside the block, where the module is in eval mode; hooks are only on it while `run` runs
         with Recorder(model.module, sites) as recorder:
             logits = recorder.run(model.logits, images)
-            activations = dict(recorder.activations)
-        targets = resolve(target, logits, model.class_names)
+            targets = resolve(target, logits, model.class_names)
 
-        def score(masked: Tensor, owner: Tensor | None = None) -> Tensor:
-            return targets.score(model.logits(masked), model.to_probabilities, self.of, owner)
+            def score(masked: Tensor, owner: Tensor | None = None) -> Tensor:
+                return targets.score(model.logits(masked), model.to_probabilities, of, owner)
 
-        raw, skipped, chunk_size = {}, 0, self.chunk_size
-        for site in sites:
-            found = score_cam(
-                activations[site], images, score, variant=self.variant, chunk_size=chunk_size, progress=progress
-            )
-            raw[site] = found.raw
-            skipped += int(found.skipped.sum())
-            details = {"chunk_size": found.chunk_size}
-        scores = targets.score(logits, model.to_probabilities, self.of)
-        return Computed(raw, targets, logits, scores, details | {"channels_skipped": skipped})
+            found = {
+                site: score_cam(
+                    recorder.activations[site],
+                    images,
+                    score,
+                    variant=self.variant,
+                    chunk_size=self.chunk_size,
+                    progress=progress,
+                )
+                for site in sites
+            }
+        scores = targets.score(logits, model.to_probabilities, of)
+        details = {
+            site: {"chunk_size": one.chunk_size, "channels_skipped": int(one.skipped.sum())}
+            for site, one in found.items()
+        }
+        return Computed({site: one.raw for site, one in found.items()}, targets, logits, scores, details)
 
 
 def _require_choices(method: Any, **choices: Any) -> None:

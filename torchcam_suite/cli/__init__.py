@@ -6,6 +6,7 @@ Exit status: 0 done; 1 an error that the message explains; 2 wrong usage; 3 a pr
 import sys
 
 import typer
+from rich.text import Text
 
 from torchcam_suite.cli.convert import convert
 from torchcam_suite.cli.demo import demo
@@ -38,11 +39,5 @@ def main() -> None:
 
 
 def _fail(error: Exception, status: int) -> None:
-    log.print(f"[bold red]error:[/] {_plain(str(error))}", soft_wrap=True)
+    log.print(Text("error: ", "bold red") + Text(str(error)), soft_wrap=True)
     sys.exit(status)
-
-
-def _plain(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)

@@ -20,6 +20,7 @@ def convert(
     input_size: InputSize = None,
     preprocess: Preprocess = None,
     classes: Classes = None,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds that the TensorFlow process may take.")] = 900,
     no_cache: NoCache = False,
     as_json: Json = False,
 ) -> None:
@@ -40,6 +41,7 @@ def convert(
             preprocessing=preprocess,
             class_names=parse_classes(classes),
             cache=not no_cache,
+            timeout=timeout,
         )
     if as_json:
         print_json({"bundle": str(bundle.path), "certificate": bundle.certificate.to_json()})

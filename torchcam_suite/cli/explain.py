@@ -1,5 +1,6 @@
 """`torchcam-suite explain`."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -52,7 +53,7 @@ def explain(
         str | None, typer.Option(help="Class number or name.", show_default="each image's top class")
     ] = None,
     of: Annotated[
-        str | None, typer.Option(help="Grad-CAM of the logit or the probability.", show_default="logit")
+        str | None, typer.Option(help="Of the logit or the probability.", show_default="the method's own")
     ] = None,
     relu: Annotated[
         str | None, typer.Option(help="ReLU before or after upsampling.", show_default="the method's own")
@@ -154,7 +155,7 @@ def write_all(
 
 
 def _target(text: str | None) -> int | str | None:
-    return int(text) if text is not None and text.lstrip("-").isdecimal() else text
+    return int(text) if text is not None and re.fullmatch(r"-?\d+", text) else text
 
 
 def _require_used(given: dict[str, Any], methods: Sequence[str]) -> None:

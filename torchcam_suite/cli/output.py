@@ -9,10 +9,12 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from torchcam_suite.errors import AssumptionWarning, ZeroMapWarning
 
-data, log = Console(), Console(stderr=True, highlight=False)
+# file names may hold square brackets, which are no markup
+data, log = Console(markup=False, highlight=False), Console(stderr=True, markup=False, highlight=False)
 
 
 def print_json(value: Any) -> None:
@@ -41,12 +43,12 @@ def warnings_on_stderr() -> Iterator[None]:
             yield
         finally:
             for warning in caught:
-                log.print(f"[yellow]note:[/] {warning.message}", soft_wrap=True)
+                log.print(Text("note: ", "yellow") + Text(str(warning.message)), soft_wrap=True)
 
 
 def status(text: str) -> AbstractContextManager:
     """Show on stderr what is going on, where a person is watching."""
-    return log.status(text) if log.is_terminal else nullcontext()
+    return log.status(Text(text)) if log.is_terminal else nullcontext()
 
 
 def file_name(text: str) -> str:
