@@ -17,7 +17,7 @@ from torchcam_suite import images as pictures
 from torchcam_suite.cam.methods import Computed, Method, make_method
 from torchcam_suite.cam.saliency_map import finish
 from torchcam_suite.cam.score import Progress
-from torchcam_suite.errors import HeadError, LayerError, TargetError, ZeroMapWarning
+from torchcam_suite.errors import HeadError, LayerError, SourceError, TargetError, ZeroMapWarning
 from torchcam_suite.explanation import Explanation
 from torchcam_suite.layers import shape_text
 from torchcam_suite.models import Model
@@ -112,6 +112,8 @@ def explain(
     >>> explanation.maps.shape, explanation.raw.shape, explanation.targets
     (torch.Size([3, 8, 8]), torch.Size([3, 6, 6]), (1, 1, 1))
     """
+    if not isinstance(model, Model):
+        raise SourceError(f"explain takes a Model, not a {type(model).__name__}; open it first: load(...)")
     if progress is True:
         with progress_bar(method) as bar:
             return explain(

@@ -97,6 +97,8 @@ def open_picture(source: Any) -> Image.Image:
     if not isinstance(source, str | Path):
         raise ImageError(f"expected a path, a PIL image or an array, found {type(source).__name__}")
     path = Path(source)
+    if path.is_dir():
+        raise ImageError(f"{path} is a folder; name the pictures in it")
     if not path.is_file():
         raise ImageError(f"no such image file: {path}")
     try:

@@ -45,7 +45,11 @@ def copied(families: converters.Bundle, tmp_path: Path) -> converters.Bundle:
 
 
 def test_an_untouched_bundle_is_proved_again(families: converters.Bundle) -> None:
-    assert families.verify() == families.certificate
+    again, first = families.verify(), families.certificate
+    assert (again.taps, again.gradients, again.torch) == (first.taps, first.gradients, first.torch)
+    # the last digits depend on the number of threads
+    assert again.worst_cosine == pytest.approx(first.worst_cosine, abs=1e-9)
+    assert max(again.prediction, again.logits, again.worst_activation) < 1e-5
 
 
 def test_the_figures_are_those_of_a_direct_comparison(proof: tuple[TapRun, Reference, dict[str, str]]) -> None:

@@ -78,4 +78,6 @@ def parse_classes(text: str | None) -> list[str] | None:
         return None
     if Path(text).is_file():
         return [line.strip() for line in Path(text).read_text(encoding="utf-8").splitlines() if line.strip()]
+    if text.endswith(".txt") or "/" in text:
+        raise SourceError(f"no such file: {text} (--classes takes a,b,c or a text file with one name a line)")
     return [name.strip() for name in text.split(",")]
