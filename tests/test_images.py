@@ -136,7 +136,7 @@ def truncated_png(folder: Path) -> Path:
         (text_file, r"cat\.png is not an image that Pillow knows; expected PNG"),
         (truncated_png, r"half\.png is damaged: "),
         (lambda folder: folder / "none.png", r"no such image file: .*none\.png"),
-        (lambda folder: folder, "no such image file"),
+        (lambda folder: folder, "is a folder; name the pictures in it"),
         (lambda _: np.full((4, 4, 3), 1.5), r"values outside \[0, 1\] or NaN; scale it"),
         (lambda _: np.full((4, 4, 3), -0.1), r"values outside \[0, 1\]"),
         (lambda _: np.full((4, 4), np.nan), r"\[0, 1\] or NaN"),
