@@ -97,7 +97,16 @@ def convert(
             bundle = open_bundle(place)
         if target is None:
             return bundle
+        if class_names is not None:
+            _require_a_name_each(bundle, class_names)
         return _copy(bundle, target, stored)
+
+
+def _require_a_name_each(bundle: Bundle, class_names: Sequence[str]) -> None:
+    # a single output is a binary head, with two classes
+    classes = max(2, _tensors(bundle.path / PROOF)["prediction"].shape[1])
+    if len(class_names) != classes:
+        raise BundleError(f"{len(class_names)} class names were given for a model with {classes} classes")
 
 
 def cache_folder() -> Path:

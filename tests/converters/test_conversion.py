@@ -408,3 +408,10 @@ def test_weights_of_other_shapes_are_refused_and_the_layer_is_named(tmp_path: Pa
     with pytest.raises(CheckpointError, match=f"layer '{first['name']}' has weights of shapes .* in the architecture"):
         converters.convert(tmp_path / "wider.json", weights=stored.weights)
     assert list(own_cache.rglob("*")) == [own_cache / "bundles"]
+
+
+def test_as_many_class_names_as_classes(tmp_path: Path) -> None:
+    source = CHECKPOINTS["tcav_families.h5"].source
+    with pytest.raises(BundleError, match="2 class names were given for a model with 3 classes"):
+        converters.convert(source, out=tmp_path / "b", class_names=("fire", "water"))
+    assert list(tmp_path.iterdir()) == []
