@@ -9,6 +9,7 @@ A bundle is written to a temporary folder, flushed and renamed, so that a half-w
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -20,18 +21,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import onnx
-import torch
 from safetensors import SafetensorError, safe_open
 
-from converters.certificate import Certificate, certify, run_taps
-from converters.errors import BundleError
+from converters.certificate import Certificate
+from converters.errors import BundleError, ParityError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from converters.module import ImportedModule
 
-# onnx2torch, which takes seconds to import, is imported where a module is built
+# torch and onnx2torch, which take seconds and half a gigabyte, are imported where a module is built
 
-SCHEMA = 1
+SCHEMA = 2
 GRAPH, WEIGHTS, PROOF, MANIFEST = "graph.onnx", "weights.safetensors", "proof.safetensors", "manifest.json"
 
 
@@ -95,27 +97,56 @@ class Bundle:
         """Build the torch module, in eval mode, on the CPU, its weights mapped from the file."""
         from converters.module import build
 
-        return build(*_structure_and_weights(self.path))
+        structure, weights = read_structure_and_weights(self.path)
+        self.require_unchanged()
+        return build(structure, weights)
 
-    def verify(self) -> Certificate:
+    def require_unchanged(self) -> None:
+        """Compare the files with the hashes that were taken when they were proved.
+
+        Raises
+        ------
+        BundleError
+            A file was changed since.
+        """
+        for name in (GRAPH, WEIGHTS, PROOF):
+            if file_hash(self.path / name) != self.manifest["sha256"].get(name):
+                raise BundleError(
+                    f"{self.path / name} is not the file that was proved, it was changed or damaged since; "
+                    f"torchcam-suite verify {self.path} says what differs, or convert the checkpoint again"
+                )
+
+    def verify(self, device: str = "cpu") -> Certificate:
         """Prove the bundle again, on the machine at hand.
+
+        Parameters
+        ----------
+        device : str
+            Where the torch module runs, as torch names it; on CUDA without TF32, which keeps three digits only.
 
         Raises
         ------
         ParityError
-            The torch module does not reproduce the stored reference.
+            The torch module does not reproduce the stored reference; the message says what to do.
         """
         from converters import graph
         from converters.module import build
+        from converters.parity import certify, run_taps
+        from converters.proving import full_precision, what_to_do
 
-        structure, weights = _structure_and_weights(self.path)
-        reference = _tensors(self.path / PROOF)
+        structure, weights = read_structure_and_weights(self.path)
+        reference = read_tensors(self.path / PROOF)
         taps = {row.tap: row.module.split("tap/", 1)[1] for row in self.layers}
         needed = {"batch", "direction", "logits", "prediction"}
         needed |= {f"{kind}/{tap}" for kind in ("positions", "activation") for tap in taps}
         _require_all(self.path / PROOF, needed, reference)
-        run = run_taps(build(structure, weights), reference)
-        return certify(run, reference, taps, graph.runtime_transposes(structure))
+        images = {"batch": reference["batch"].to(device)}
+        with full_precision():
+            run = run_taps(build(structure, weights).to(device), reference | images, taps)
+        try:
+            return certify(run, reference, taps, graph.runtime_transposes(structure))
+        except ParityError as error:
+            raise ParityError(f"{error}. {what_to_do(self.certificate.torch, device)}") from error
 
 
 def open_bundle(path: str | Path) -> Bundle:
@@ -129,10 +160,11 @@ def open_bundle(path: str | Path) -> Bundle:
     path = Path(path)
     if not (path / MANIFEST).is_file():
         raise BundleError(f"{path} is not a bundle: it has no {MANIFEST}; make one with torchcam-suite convert")
+    _require_own_file(path / MANIFEST)
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
         schema = manifest["schema"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
         raise BundleError(f"{path / MANIFEST} is damaged ({error!r}); convert the checkpoint again") from error
     if schema != SCHEMA:
         raise BundleError(f"{path} has schema version {schema}, this version reads {SCHEMA}; convert it again")
@@ -140,10 +172,16 @@ def open_bundle(path: str | Path) -> Bundle:
         _require_own_file(path / name)
     bundle = Bundle(path, manifest)
     try:
-        _ = bundle.layers, bundle.certificate, manifest["input"]["channels"], manifest["head"]
-    except (KeyError, TypeError, AttributeError) as error:
+        _ = bundle.layers, bundle.certificate, manifest["input"]["channels"], manifest["head"], dict(manifest["sha256"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BundleError(f"{path / MANIFEST} lacks an entry ({error!r}); convert the checkpoint again") from error
     return bundle
+
+
+def file_hash(file: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def is_bundle(path: str | Path) -> bool:
@@ -153,14 +191,15 @@ def is_bundle(path: str | Path) -> bool:
 
 def _require_own_file(file: Path) -> None:
     try:
-        mode = file.lstat().st_mode
+        found = file.lstat()
     except OSError:
         raise BundleError(f"{file.parent} is incomplete: {file.name} is missing; convert it again") from None
-    if not stat.S_ISREG(mode):
+    # a hard link is another file under a name of the bundle's
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
         raise BundleError(f"{file} is a link or not a plain file; a bundle holds its own files")
 
 
-def _structure(path: Path) -> onnx.ModelProto:
+def read_structure(path: Path) -> onnx.ModelProto:
     """The ONNX graph; its external tensors are checked, and never read by path."""
     try:
         proto = onnx.load(path / GRAPH, load_external_data=False)
@@ -168,32 +207,52 @@ def _structure(path: Path) -> onnx.ModelProto:
         raise BundleError(f"{path / GRAPH} is damaged ({error}); convert the checkpoint again") from error
     if not proto.graph.node:
         raise BundleError(f"{path / GRAPH} is damaged (it is empty); convert the checkpoint again")
-    for node in proto.graph.node:
+    parts = list(_messages(proto))
+    if not all(_holds_text(part) for part in parts):
+        raise BundleError(f"{path / GRAPH} is damaged (a name in it is no text); convert the checkpoint again")
+    for node in (part for part in parts if isinstance(part, onnx.NodeProto)):
         # torch writes the names of submodules into Python source, and does not escape them
         if not node.name.isprintable() or {'"', "'", "\\"} & set(node.name):
             raise BundleError(f"{path / GRAPH} holds a node named {node.name!r:.60}, with characters of no Keras name")
-    for tensor in proto.graph.initializer:
+    for tensor in (part for part in parts if isinstance(part, onnx.TensorProto)):
         location = {entry.key: entry.value for entry in tensor.external_data}.get("location", WEIGHTS)
         if location != WEIGHTS:
             raise BundleError(f"{path / GRAPH}: tensor {tensor.name!r} points to {location!r}, outside {WEIGHTS}")
     return proto
 
 
-def _structure_and_weights(path: Path) -> tuple[onnx.ModelProto, dict[str, torch.Tensor]]:
-    structure, weights = _structure(path), _tensors(path / WEIGHTS)
+def _messages(message: Any) -> Iterator[Any]:
+    """A message and all inside it: in the attributes of nodes, in functions, in graphs inside the graph."""
+    yield message
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for item in [value] if hasattr(value, "ListFields") else value:
+                yield from _messages(item)
+
+
+def _holds_text(message: Any) -> bool:
+    """Whether its texts are text; protobuf gives bytes where they are not UTF-8."""
+    texts = (value for field, value in message.ListFields() if field.type == field.TYPE_STRING)
+    return all(isinstance(item, str) for text in texts for item in ([text] if isinstance(text, str | bytes) else text))
+
+
+def read_structure_and_weights(path: Path) -> tuple[onnx.ModelProto, dict[str, "Tensor"]]:
+    """The graph of the bundle in a folder, and every weight to which it points; a `BundleError` if one is missing."""
+    structure, weights = read_structure(path), read_tensors(path / WEIGHTS)
     _require_all(
         path / WEIGHTS, {tensor.name for tensor in structure.graph.initializer if tensor.external_data}, weights
     )
     return structure, weights
 
 
-def _require_all(file: Path, names: Set[str], tensors: Mapping[str, torch.Tensor]) -> None:
+def _require_all(file: Path, names: Set[str], tensors: Mapping[str, "Tensor"]) -> None:
     missing = sorted(names - tensors.keys())
     if missing:
         raise BundleError(f"{file} lacks {len(missing)} tensors, {missing[0]!r} first; convert the checkpoint again")
 
 
-def _tensors(file: Path) -> dict[str, torch.Tensor]:
+def read_tensors(file: Path) -> dict[str, "Tensor"]:
+    """The tensors of a safetensors file, mapped; a `BundleError` if it is damaged."""
     try:
         with safe_open(file, framework="pt") as opened:
             return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a dict)

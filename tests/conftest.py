@@ -59,6 +59,15 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def graphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of frozen graphs and SavedModels, honest and malicious; see converters/graphs.py."""
+    folder = tmp_path_factory.mktemp("graphs") / "made"
+    script = Path(__file__).parent / "converters" / "graphs.py"
+    subprocess.run([sys.executable, str(script), str(folder)], check=True, timeout=300, capture_output=True)
+    return folder
+
+
 @pytest.fixture
 def no_tensorflow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fail if the TensorFlow process is asked for: the answer has to come from reading alone."""

@@ -17,7 +17,8 @@ from stored import CHECKPOINTS, DATA
 
 import converters
 from converters.errors import CheckpointError, TorchcamError, UnsafeCheckpointError, UnsupportedModelError
-from converters.inspect import inspect
+from converters.inspect import allowlist, belonging, files, hdf5, inspect
+from converters.inspect.architecture import image_input
 
 KERAS224 = DATA / "keras224"
 SEQ, SEQ_JSON, SEQ_WEIGHTS = (KERAS224 / f"keras224_seq{end}" for end in (".h5", ".json", "_w.h5"))
@@ -138,13 +139,13 @@ def test_a_genuine_lambda_layer_is_refused_by_name(weights: Path | None) -> None
         ({**layer("Dense", "a"), "module": "keras_evil.layers"}, "Dense comes from module 'keras_evil.layers'"),
         (
             layer("Dense", "a", activation={"module": "builtins", "class_name": "function", "config": "eval"}),
-            "function comes from module 'builtins'",
+            "function 'eval' .* is no activation of Keras' own",
         ),
         (
             {**layer("Popen", "a"), "module": "keras.layers", "registered_name": "subprocess>Popen"},
-            "'Popen' is no class of Keras' own",
+            "Popen is registered as 'subprocess>Popen', under which Keras may find something else",
         ),
-        (layer("TFSMLayer", "a", filepath="/elsewhere"), "'TFSMLayer' is no class of Keras' own"),
+        (layer("TFSMLayer", "a", filepath="/elsewhere"), "a is a TFSMLayer: it loads and runs a TensorFlow SavedModel"),
         (
             layer("TFOpLambda", "a", function="io.write_file"),
             "net > a calls tf.io.write_file, which is not on the list",
@@ -195,14 +196,14 @@ def test_a_model_of_sequences_is_refused_by_its_input(weights: Path | None) -> N
     ("config", "message"),
     [
         ({"batch_shape": [None, 784]}, r"input 'images' has shape \[None, 784\]; expected images"),
-        ({"batch_shape": [None, 8, 8, None]}, r"the channels must come last and be known"),
-        ({"batch_shape": [None, 8, 10**9, 3]}, "expected images"),
+        ({"batch_shape": [None, 8, 8, None]}, r"the number of channels must be known"),
+        ({"batch_shape": [None, 8, 10**6, 3]}, "expected images"),
         ({"batch_shape": [None, 8, -8, 3]}, "expected images"),
         ({"batch_shape": "8x8"}, "has shape 8x8; expected images"),
-        ({"batch_shape": [None, 3, 8, 8], "data_format": "channels_first"}, "the channels must come last"),
+        ({"batch_shape": [None, None, 8, 8], "data_format": "channels_first"}, "the number of channels must be known"),
         ({}, r"does not say its input shape .* call model\.build"),
     ],
-    ids=["flat", "free channels", "too large", "negative", "text", "channels first", "not built"],
+    ids=["flat", "free channels", "too large", "negative", "text", "free channels first", "not built"],
 )
 def test_an_input_that_is_no_image_is_refused(tmp_path: Path, config: dict, message: str) -> None:
     architecture = {
@@ -317,13 +318,25 @@ def changed(node: Any, path: tuple, value: object) -> Any:
     return node
 
 
+def judge(architecture: Any) -> None:
+    """All that `inspect` does with an architecture, without a process to read the weights for each."""
+    model = allowlist.without_training(files.parse(json.dumps(architecture), "model.json"))
+    allowlist.refuse_foreign_code(model, "model.json")
+    image_input(model, None)
+    belonging.check_size(model, WEIGHTS, "w.h5")
+    belonging.check_names(model, "model.json", WEIGHTS, "w.h5")
+
+
+WEIGHTS = hdf5.read(SEQ_WEIGHTS)
+
+
 @pytest.mark.parametrize("value", [None, 3, "text", [], {}, [[]], [None], {"class_name": []}], ids=repr)
-def test_no_change_to_an_architecture_gives_anything_but_a_clear_error(tmp_path: Path, value: object) -> None:
+def test_no_change_to_an_architecture_gives_anything_but_a_clear_error(value: object) -> None:
     architecture = json.loads(SEQ_JSON.read_text())
     outcomes = set()
     for path in places(architecture):
         try:
-            inspect(written(tmp_path, changed(architecture, path, value)), SEQ_WEIGHTS)
+            judge(changed(architecture, path, value))
             outcomes.add("read")
         except TorchcamError:
             outcomes.add("refused")
@@ -356,10 +369,6 @@ def renamed(file: h5py.File) -> None:
             file.move(name, name.replace("c1", "other"))
 
 
-def reversed_order(file: h5py.File) -> None:
-    file.attrs["layer_names"] = file.attrs["layer_names"][::-1]
-
-
 def without_a_layer(file: h5py.File) -> None:
     del file[file.attrs["layer_names"][0].decode()]
 
@@ -372,11 +381,10 @@ def without_names(file: h5py.File) -> None:
     ("change", "message"),
     [
         (renamed, r"does not belong to .*json: it has weights for 'other', which the architecture does not have"),
-        (reversed_order, r"lists its layers in another order than keras224_seq\.json"),
         (without_a_layer, r"lists 'c1' but does not hold their weights"),
         (without_names, r"has no layer_names: not a Keras weights file"),
     ],
-    ids=["other names", "other order", "layer missing", "no names"],
+    ids=["other names", "layer missing", "no names"],
 )
 def test_weights_that_do_not_belong_to_the_architecture(
     tmp_path: Path, change: Callable[[h5py.File], None], message: str
