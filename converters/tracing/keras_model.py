@@ -1,82 +1,102 @@
-"""Open a checkpoint as a Keras model, and learn what the trace has to know about it."""
+"""What the trace has to know about a Keras model: its input, its output and its head."""
 
 import importlib
+import importlib.metadata
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import h5py
 import tensorflow as tf
 
-from converters.errors import CheckpointError, UnsupportedModelError
+from converters.errors import UnsupportedModelError
+from converters.tracing.channels_first import is_channels_first
 
 
 @dataclass(frozen=True)
 class Head:
-    """The last layer, where it ends in softmax or sigmoid."""
+    """The last layer, where it ends in softmax or sigmoid.
+
+    Attributes
+    ----------
+    layer : Keras layer or operation
+        Also one of a nested model.
+    activation : str
+        `"softmax"` or `"sigmoid"`.
+    call : int
+        Which call of a layer that is called several times.
+    """
 
     layer: Any
     activation: str
+    call: int = 0
 
     @property
     def name(self) -> str:
         """The layer's own name."""
         return self.layer.name
 
+    @property
+    def attribute(self) -> str:
+        """Where the layer keeps the function that makes probabilities of logits."""
+        return "call" if type(self.layer).__name__ in _FUNCTIONS else "activation"
 
-def open_model(job: dict) -> Any:
-    """Build the model and set its weights; `compile=False`, since optimizers and losses are not wanted.
+
+def with_one_output(model: Any, output: str | None, image: str | None) -> Any:
+    """The part of a model that leads from one image input to one output.
+
+    Parameters
+    ----------
+    model : keras or tf_keras model
+        Any number of inputs and outputs.
+    output, image : str or None
+        Names of the output and of the input, as Keras has them; None if there is only one.
 
     Raises
     ------
-    CheckpointError
-        The Keras that belongs to the file cannot build it, or the weights do not fit the architecture.
+    UnsupportedModelError
+        There are several and none was named, the name is unknown, or the output needs other inputs as well.
     """
-    keras = importlib.import_module(job["flavour"])
-    try:
-        if job["format"] != "json":
-            return keras.models.load_model(job["source"], compile=False)
-        model = keras.models.model_from_json(Path(job["source"]).read_text(encoding="utf-8"))
-    except Exception as error:
-        name, package = Path(job["source"]).name, f"{job['flavour']} {keras.__version__}"
-        raise CheckpointError(f"{package} cannot build the model of {name}: {_first_line(error)}") from error
-    if not model.built:
-        model.build((None, *job["input_shape"]))
-    _load_weights(model, Path(job["weights"]))
-    return model
+    if len(model.outputs) == len(model.inputs) == 1 and output is None and image is None:
+        return model
+    end, inputs = _named(model, "output", output), _names(model, "input")
+    starts = model.inputs if image is None else [_named(model, "input", image)]
+    package = importlib.import_module(type(model).__module__.split(".")[0])
+    for start in starts:
+        try:
+            return package.Model(start, end, name=model.name)
+        except (ValueError, KeyError):  # the end is not reached from this start alone
+            continue
+    wanted = output or _names(model, "output")[0]
+    raise UnsupportedModelError(
+        f"output {wanted!r} cannot be computed from {image or 'any one input'} alone; the "
+        f"model's inputs are {', '.join(map(repr, inputs))}: fix the others in Keras and save it again"
+    )
 
 
-def _load_weights(model: Any, weights: Path) -> None:
-    _check_shapes(model, weights)
-    try:
-        model.load_weights(str(weights))
-    except Exception as error:
-        raise CheckpointError(f"{weights.name} does not fit the architecture: {_first_line(error)}") from error
+def _names(model: Any, kind: str) -> list[str]:
+    # Keras 3 names its inputs only by their tensors
+    return list(getattr(model, f"{kind}_names", None) or [tensor.name for tensor in getattr(model, f"{kind}s")])
 
 
-def _check_shapes(model: Any, weights: Path) -> None:
-    """Compare shapes layer by layer, to name the layer that does not fit (Keras only names positions)."""
-    with h5py.File(weights, "r") as file:
-        group = file.get("model_weights", file)
-        for layer in model.layers:
-            if layer.name not in group or "weight_names" not in group[layer.name].attrs:
-                continue
-            stored = [group[layer.name][name].shape for name in group[layer.name].attrs["weight_names"]]
-            wanted = [tuple(variable.shape) for variable in layer.weights]
-            if sorted(stored) != sorted(wanted):
-                raise CheckpointError(
-                    f"{weights.name} does not fit the architecture: layer {layer.name!r} has weights of shapes "
-                    f"{wanted} in the architecture and {stored} in the file"
-                )
+def _named(model: Any, kind: str, name: str | None) -> Any:
+    """The symbolic input or output of that name; the only one if there is one."""
+    names, tensors = _names(model, kind), getattr(model, f"{kind}s")
+    if name is None and len(tensors) == 1:
+        return tensors[0]
+    if name is None:
+        raise UnsupportedModelError(
+            f"the model has {len(tensors)} {kind}s ({', '.join(map(repr, names))}); choose one: {kind}={names[0]!r}, "
+            f"on the command line --{kind} {names[0]}"
+        )
+    if name not in names:
+        raise UnsupportedModelError(f"the model has no {kind} {name!r}; it has {', '.join(map(repr, names))}")
+    return tensors[names.index(name)]
 
 
 def image_shape(model: Any, input_size: list[int] | None) -> tuple[int, int, int]:
     """(height, width, channels) of the one image input, its free sizes taken from `input_size`."""
-    if len(model.inputs) != 1 or len(model.outputs) != 1:
-        raise UnsupportedModelError(
-            f"the model has {len(model.inputs)} inputs and {len(model.outputs)} outputs; expected one of each"
-        )
     height, width, channels = model.inputs[0].shape[1:]
+    if is_channels_first(model):
+        channels, height, width = height, width, channels
     if input_size is not None:
         if (height, width) not in {(None, None), tuple(input_size)}:
             raise UnsupportedModelError(
@@ -95,17 +115,45 @@ def image_shape(model: Any, input_size: list[int] | None) -> tuple[int, int, int
     return int(height), int(width), int(channels)
 
 
+# what computes a softmax or sigmoid in its call: layers, operations of Keras 3, functions in Keras 2
+_FUNCTIONS = {"Softmax", "Sigmoid", "TFOpLambda"}
+
+
 def find_head(model: Any) -> Head | None:
     """The layer that makes probabilities of logits, if the model ends in one."""
-    layer = _made_by(model.outputs[0])
+    tensor = model.outputs[0]
+    layer = _made_by(tensor)
     while _passes_through(layer):
-        layer = _made_by(layer.input)
+        tensor = layer.input
+        layer = _made_by(tensor)
     if hasattr(layer, "layers") and hasattr(layer, "outputs"):
         return find_head(layer)
-    if type(layer).__name__ == "Softmax":
-        return Head(layer, "softmax")
-    activation = getattr(getattr(layer, "activation", None), "__name__", None)
-    return Head(layer, activation) if activation in {"softmax", "sigmoid"} else None
+    activation = _activation(layer)
+    if activation not in {"softmax", "sigmoid"} or not _one_row(tensor, model.outputs[0]):
+        return None
+    return Head(layer, activation, _calls(model, layer) - 1)
+
+
+def _activation(layer: Any) -> str | None:
+    """The name of the last function that a layer applies."""
+    kind = type(layer).__name__
+    if kind == "TFOpLambda":
+        return str(layer.function.__name__).removesuffix("_v2")
+    if kind in _FUNCTIONS:
+        return kind.lower()
+    return getattr(getattr(layer, "activation", None), "__name__", None)
+
+
+def _one_row(tensor: Any, output: Any) -> bool:
+    """Whether a tensor holds one row of values for each picture, as the output does, perhaps as a map of one pixel."""
+    return [size for size in tensor.shape[1:] if size != 1] == [size for size in output.shape[1:] if size != 1]
+
+
+def _calls(model: Any, layer: Any) -> int:
+    """How often the model calls one of its layers."""
+    graph = getattr(model, "_functional", None) or model  # a Sequential of Keras 3 holds one
+    nodes = [node for group in graph._nodes_by_depth.values() for node in group]
+    return sum((getattr(node, "operation", None) or getattr(node, "layer", None)) is layer for node in nodes)
 
 
 def _made_by(tensor: Any) -> Any:
@@ -115,18 +163,13 @@ def _made_by(tensor: Any) -> Any:
 
 
 def _passes_through(layer: Any) -> bool:
-    """Whether the layer hands its input on unchanged, and is called only once, so that it has one input."""
+    """Whether the layer hands its values on unchanged, and is called only once, so that it has one input."""
     linear = type(layer).__name__ == "Activation" and layer.activation.__name__ == "linear"
     once = len(layer._inbound_nodes) == 1
-    return once and (linear or type(layer).__name__ in {"Dropout", "Identity"})
+    return once and (linear or type(layer).__name__ in {"Dropout", "Identity", "Reshape", "Flatten"})
 
 
 def versions() -> dict[str, str]:
     """Versions of everything that takes part in the trace."""
     names = ("tensorflow", "keras", "tf_keras", "tf2onnx", "onnx", "numpy")
-    return {name: str(importlib.import_module(name).__version__) for name in names} | {"tf_git": tf.version.GIT_VERSION}
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0] if lines else ''}"[:500]
+    return {name: importlib.metadata.version(name) for name in names} | {"tf_git": tf.version.GIT_VERSION}

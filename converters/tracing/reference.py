@@ -1,29 +1,81 @@
 """What the original framework computes: the numbers that the torch module has to reproduce.
 
-Written to `reference.safetensors`: the batch (NCHW), the model's output, the logits, and for each tap a
-sample of its activations and of the gradients of one scalar of the logits.
+Written to `reference.safetensors`:
+
+    batch (N, C, H, W), prediction (N, K), logits (N, K)
+    direction (N, K)         the gradients are those of sum(logits * direction)
+    positions/TAP (S,)       in one picture's flat tensor, in Keras' own order (channels last)
+    activation/TAP (N, S)    values there
+    gradient/TAP (N, B)      sketch of the gradient at the tap, whole; see `converters.samples`
+
+Pictures run one at a time, so that a large model needs the memory of one.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
 from safetensors.numpy import save_file
 
+from converters.samples import BUCKETS, positions, sketch
 from converters.tracing.keras_model import Head
 from converters.tracing.taps import LayerCall, tapped
 
-SAMPLE = 4096  # values of each tap that are kept; a full ResNet50 batch would be hundreds of megabytes
+# Differentiating keeps the activations of the layers that are differentiated. From which layer on follows from
+# this bound, in values of one picture: a ResNet50 needs 3e7 for all of its layers, an EfficientNetV2-L 8e8.
+DIFFERENTIATED = 2**28
+
+Keep = Callable[[str, np.ndarray], None]
 
 
-class Sample(NamedTuple):
-    """Positions in the flat array, in Keras' own order (channels last), and the values there."""
+class Original(Protocol):
+    """A model in its own framework."""
 
-    positions: np.ndarray
-    values: np.ndarray
+    def forward(self, picture: np.ndarray, keep: Keep) -> np.ndarray:
+        """Prediction (1, K) of a picture (1, H, W, C); `keep(tap, activation)` is called at each tap, in order."""
+
+    def backward(
+        self, picture: np.ndarray, direction: np.ndarray, taps: Sequence[str]
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Logits (1, K), and the sketch of d sum(logits * direction) / d tap where there is such a gradient."""
+
+
+def write(original: Original, shape: tuple[int, int, int], *, raw_pixels: bool, folder: Path) -> None:
+    """Run the untouched model natively, forward and backward, and write what it computes."""
+    batch = reference_batch(shape, raw_pixels)
+    sizes: dict[str, int] = {}
+    stored: dict[str, Any] = {}
+
+    def keep(tap: str, activation: np.ndarray) -> None:
+        flat = activation.reshape(-1)
+        sizes[tap] = flat.size
+        if f"positions/{tap}" not in stored:
+            stored[f"positions/{tap}"] = positions(flat)
+        values = flat[stored[f"positions/{tap}"]].astype("float32")
+        stored.setdefault(f"activation/{tap}", []).append(values)
+
+    pictures = [batch[i : i + 1] for i in range(len(batch))]
+    prediction = np.concatenate([original.forward(picture, keep) for picture in pictures])
+    direction = np.random.default_rng(1).standard_normal(prediction.shape).astype("float32")
+    watched = last_within(sizes, DIFFERENTIATED)
+    logits = []
+    for i, picture in enumerate(pictures):
+        one, gradients = original.backward(picture, direction[i : i + 1], watched)
+        logits.append(one)
+        for tap, gradient in gradients.items():
+            stored.setdefault(f"gradient/{tap}", []).append(gradient.astype("float32"))
+    stored = {name: np.stack(arrays) if isinstance(arrays, list) else arrays for name, arrays in stored.items()}
+    stored |= {
+        "batch": np.ascontiguousarray(batch.transpose(0, 3, 1, 2)),
+        "prediction": prediction,
+        "logits": np.concatenate(logits),
+        "direction": direction,
+    }
+    save_file(stored, folder / "reference.safetensors")
 
 
 def reference_batch(shape: tuple[int, int, int], raw_pixels: bool) -> np.ndarray:
@@ -40,103 +92,116 @@ def reference_batch(shape: tuple[int, int, int], raw_pixels: bool) -> np.ndarray
     return np.clip(batch, 0, 1).astype("float32") * (255 if raw_pixels else 1)
 
 
-def write(model: Any, shape: tuple[int, int, int], head: Head | None, *, raw_pixels: bool, folder: Path) -> None:
-    """Run the untouched model natively, forward and backward, and write what it computes."""
-    batch = reference_batch(shape, raw_pixels)
-    prediction, samples = _activations(model, batch)
-    logits, direction, gradients = _gradients(model, batch, head, samples)
-    stored = {
-        "batch": batch.transpose(0, 3, 1, 2),
-        "prediction": prediction,
-        "logits": logits,
-        "direction": direction,
-    }
-    for tap, sample in samples.items():
-        stored[f"positions/{tap}"] = sample.positions
-        stored[f"activation/{tap}"] = sample.values
-        if tap in gradients:
-            stored[f"gradient/{tap}"] = gradients[tap]
-    save_file(
-        {name: np.ascontiguousarray(array) for name, array in stored.items()},
-        folder / "reference.safetensors",
-    )
+def last_within(sizes: dict[str, int], bound: int) -> list[str]:
+    """The last taps, as many as hold `bound` values together; at least one."""
+    total, kept = 0, list[str]()
+    for tap, size in reversed(sizes.items()):
+        total += size
+        if kept and total > bound:
+            break
+        kept.append(tap)
+    return kept[::-1]
 
 
-def _activations(model: Any, batch: np.ndarray) -> tuple[np.ndarray, dict[str, Sample]]:
-    """The prediction, and a sample of the activations of each tap."""
-    samples = {}
+class KerasOriginal:
+    """A Keras model of either generation, with one image input."""
 
-    def keep(layer_call: LayerCall, _: Any, output: tf.Tensor) -> tf.Tensor:
-        values = output.numpy().reshape(-1)
-        positions = _sample_positions(values)
-        samples[layer_call.tap] = Sample(positions, values[positions].astype("float32"))
-        return output
+    def __init__(self, model: Any, head: Head | None) -> None:
+        self._model = model
+        self._head = head
+        self._forward: Any = None
+        self._backward: Any = None
 
-    with tapped(model, keep):
-        prediction = model(tf.constant(batch), training=False)
-    return prediction.numpy().astype("float32"), samples
+    def forward(self, picture: np.ndarray, keep: Keep) -> np.ndarray:
+        """In a graph, which lets go of each activation when it was used; eager Keras keeps them all to the end."""
+        if self._forward is None:
+            signature = [tf.TensorSpec(picture.shape, tf.float32)]
+            self._forward = tf.function(self._prediction_showing(keep), signature, autograph=False)
+        return self._forward(tf.constant(picture)).numpy()
 
-
-def _gradients(
-    model: Any, batch: np.ndarray, head: Head | None, samples: dict[str, Sample]
-) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-    """Logits, a fixed random direction, and d sum(logits * direction) / d output of every tap before the head.
-
-    In a graph, not eagerly: there the gradients of the kernels, which nobody asks for, are pruned (eager
-    TensorFlow 2.21 computes them all the same, and corrupts its heap doing so for some pointwise kernels).
-    """
-    direction = np.random.default_rng(1).standard_normal((len(batch), model.outputs[0].shape[1])).astype("float32")
-
-    def logits_and_gradients(images: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        outputs: dict[str, tf.Tensor] = {}
-        past_head = False
-
-        def watch(layer_call: LayerCall, layer: Any, output: tf.Tensor) -> tf.Tensor:
-            nonlocal past_head
-            past_head = past_head or (head is not None and layer is head.layer)
-            if past_head:
+    def _prediction_showing(self, keep: Keep) -> Callable[[tf.Tensor], tf.Tensor]:
+        def compute(picture: tf.Tensor) -> tf.Tensor:
+            def see(layer_call: LayerCall, _: Any, output: tf.Tensor) -> tf.Tensor:
+                tf.numpy_function(lambda activation: keep(layer_call.tap, activation), [output], [])
                 return output
-            # a layer that hands its input through (Dropout) returns the same tensor: give each tap its own
-            output = tf.identity(output)
-            tape.watch(output)
-            outputs[layer_call.tap] = output
-            return output
 
-        with tf.GradientTape(watch_accessed_variables=False) as tape, tapped(model, watch):
-            logits = tf.cast(model(images, training=False), tf.float32)
-            score = tf.reduce_sum(logits * direction)
-        gradients = tape.gradient(score, outputs)
-        return logits, {
-            tap: tf.gather(tf.reshape(tf.cast(gradient, tf.float32), [-1]), samples[tap].positions)
-            for tap, gradient in gradients.items()
-            if gradient is not None
-        }
+            with tapped(self._model, see):
+                return tf.cast(self._model(picture, training=False), tf.float32)
 
-    signature = [tf.TensorSpec(batch.shape, tf.float32)]
-    with _without_activation(head):
-        logits, gradients = tf.function(logits_and_gradients, signature, autograph=False)(tf.constant(batch))
-    return logits.numpy(), direction, {tap: gradient.numpy() for tap, gradient in gradients.items()}
+        return compute
+
+    def backward(
+        self, picture: np.ndarray, direction: np.ndarray, taps: Sequence[str]
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """In a graph, not eagerly: there the gradients of the kernels, which nobody asks for, are pruned.
+
+        (Eager TensorFlow 2.21 computes them all the same, and corrupts its heap doing so for some pointwise kernels.)
+        """
+        if self._backward is None:
+            signature = [tf.TensorSpec(picture.shape, tf.float32), tf.TensorSpec(direction.shape, tf.float32)]
+            with _without_activation(self._head) as cut:
+                function = tf.function(self._logits_and_gradients(set(taps), cut), signature, autograph=False)
+                self._backward = function.get_concrete_function()
+        logits, gradients = self._backward(tf.constant(picture), tf.constant(direction))
+        return logits.numpy(), {tap: gradient.numpy() for tap, gradient in gradients.items()}
+
+    def _logits_and_gradients(self, watched: set[str], cut: "Cut") -> Callable[[tf.Tensor, tf.Tensor], Any]:
+        def compute(picture: tf.Tensor, direction: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+            outputs: dict[str, tf.Tensor] = {}
+            cut.calls = 0
+
+            def watch(layer_call: LayerCall, _: Any, output: tf.Tensor) -> tf.Tensor:
+                if cut.reached or layer_call.tap not in watched:
+                    return output
+                # a layer that hands its input through (Dropout) returns the same tensor: give each tap its own
+                output = tf.identity(output)
+                tape.watch(output)
+                outputs[layer_call.tap] = output
+                return output
+
+            with tf.GradientTape(watch_accessed_variables=False) as tape, tapped(self._model, watch):
+                logits = tf.cast(self._model(picture, training=False), tf.float32)
+                score = tf.reduce_sum(logits * direction)
+            gradients = tape.gradient(score, outputs)
+            found = {tap: gradient for tap, gradient in gradients.items() if gradient is not None}
+            return logits, {tap: sketched(gradient) for tap, gradient in found.items()}
+
+        return compute
+
+
+def sketched(gradient: tf.Tensor) -> tf.Tensor:
+    """The sketch of a tensor inside a graph, which then need not keep the tensor."""
+    flat = tf.reshape(tf.cast(gradient, tf.float32), [-1])
+    return tf.ensure_shape(tf.numpy_function(sketch, [flat], tf.float64, stateful=False), [BUCKETS])
+
+
+@dataclass
+class Cut:
+    """Where the head's activation is left out: at one call of its layer, which may be called before as well."""
+
+    at: int
+    calls: int = 0
+
+    @property
+    def reached(self) -> bool:
+        """Whether the forward pass has come to the head."""
+        return self.calls > self.at >= 0
 
 
 @contextmanager
-def _without_activation(head: Head | None) -> Iterator[None]:
+def _without_activation(head: Head | None) -> Iterator[Cut]:
     """Let the head give logits inside the block."""
     if head is None:
-        yield
+        yield Cut(-1)
         return
-    attribute = "call" if type(head.layer).__name__ == "Softmax" else "activation"
-    plain = getattr(head.layer, attribute)
-    setattr(head.layer, attribute, lambda inputs, *_, **__: inputs)
+    plain, cut = getattr(head.layer, head.attribute), Cut(head.call)
+
+    def logits(inputs: tf.Tensor, *args: Any, **kwargs: Any) -> tf.Tensor:
+        cut.calls += 1
+        return inputs if cut.reached else plain(inputs, *args, **kwargs)
+
+    setattr(head.layer, head.attribute, logits)
     try:
-        yield
+        yield cut
     finally:
-        setattr(head.layer, attribute, plain)
-
-
-def _sample_positions(values: np.ndarray) -> np.ndarray:
-    """Seeded positions in the flat array, the largest value among them so that a sparse layer is not all zeros."""
-    positions = np.arange(values.size)
-    if values.size > SAMPLE:
-        positions = np.random.default_rng(values.size).choice(values.size, SAMPLE, replace=False, shuffle=False)
-        positions[0] = np.abs(values).argmax()
-    return np.sort(positions).astype("int32")
+        setattr(head.layer, head.attribute, plain)

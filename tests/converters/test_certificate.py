@@ -16,8 +16,9 @@ from torch import Tensor
 
 import converters
 from converters import graph
-from converters.certificate import TapRun, certify, run_taps
 from converters.errors import ParityError
+from converters.parity import TapRun, certify, run_taps
+from converters.samples import sketch
 
 Reference = dict[str, Tensor]
 
@@ -32,7 +33,7 @@ def proof(families: converters.Bundle) -> tuple[TapRun, Reference, dict[str, str
     """What `certify` compares: a run of the module, the stored reference, and the table of taps."""
     reference = load_file(families.path / "proof.safetensors")
     modules = {row.tap: row.module.split("tap/", 1)[1] for row in families.layers}
-    return run_taps(families.module(), reference), reference, modules
+    return run_taps(families.module(), reference, modules), reference, modules
 
 
 @pytest.fixture
@@ -52,28 +53,52 @@ def test_an_untouched_bundle_is_proved_again(families: converters.Bundle) -> Non
     assert max(again.prediction, again.logits, again.worst_activation) < 1e-5
 
 
-def test_the_figures_are_those_of_a_direct_comparison(proof: tuple[TapRun, Reference, dict[str, str]]) -> None:
+def test_the_figures_are_those_of_a_direct_comparison(
+    families: converters.Bundle, proof: tuple[TapRun, Reference, dict[str, str]]
+) -> None:
     run, reference, modules = proof
     figures = certify(run, reference, modules, transposes=0)
+    activations, gradients = by_plain_hooks(families, reference)
     errors, cosines = {}, {}
-    for tap, name in modules.items():
+    for tap in modules:
         positions = reference[f"positions/{tap}"].numpy()
-        ours, theirs = keras_order(run.activations[name])[positions], reference[f"activation/{tap}"].numpy()
+        ours, theirs = activations[tap][:, positions], reference[f"activation/{tap}"].numpy()
         errors[tap] = np.abs(ours - theirs).max() / np.abs(theirs).max()
         if f"gradient/{tap}" in reference:
-            ours = keras_order(run.gradients[name])[positions].astype(np.float64)
+            sketches = np.stack([sketch(one) for one in gradients[tap]])
             theirs = reference[f"gradient/{tap}"].numpy().astype(np.float64)
-            cosines[tap] = ours @ theirs / np.sqrt((ours @ ours) * (theirs @ theirs))
+            cosines[tap] = (sketches * theirs).sum() / np.sqrt((sketches**2).sum() * (theirs**2).sum())
     assert (figures.taps, figures.gradients) == (17, 16)
-    assert figures.worst_activation == pytest.approx(max(errors.values()), rel=1e-6)
-    assert errors[figures.worst_tap] == max(errors.values())
-    assert figures.worst_cosine == pytest.approx(min(cosines.values()), abs=1e-12)
+    # one picture at a time rounds otherwise than a batch
+    assert figures.worst_activation == pytest.approx(max(errors.values()), abs=1e-6)
+    assert figures.worst_cosine == pytest.approx(min(cosines.values()), abs=1e-9)
 
 
-def keras_order(tensor: Tensor | None) -> np.ndarray:
-    assert tensor is not None
-    array = tensor.numpy()
-    return (array.transpose(0, 2, 3, 1) if array.ndim == 4 else array).reshape(-1)
+def by_plain_hooks(
+    bundle: converters.Bundle, reference: Reference
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Whole activations and gradients of each tap, (N, values) in Keras' order, of the batch in one piece."""
+    module = bundle.module()
+    seen: dict[str, Tensor] = {}
+
+    def keep(tap: str, output: Tensor) -> None:
+        if output.requires_grad:
+            output.retain_grad()
+        seen[tap] = output
+
+    for row in bundle.layers:
+        part = module.get_submodule(row.module)
+        part.register_forward_hook(lambda _, __, output, tap=row.tap: keep(tap, output))
+    logits = module.logits(reference["batch"].clone().requires_grad_())
+    module.head(logits.detach())
+    (logits * reference["direction"]).sum().backward()
+    gradients = {tap: keras_order(tensor.grad) for tap, tensor in seen.items() if tensor.grad is not None}
+    return {tap: keras_order(tensor) for tap, tensor in seen.items()}, gradients
+
+
+def keras_order(tensor: Tensor) -> np.ndarray:
+    array = tensor.detach().numpy()
+    return (array.transpose(0, 2, 3, 1) if array.ndim == 4 else array).reshape(len(array), -1)
 
 
 def test_the_reference_is_not_constant_anywhere(proof: tuple[TapRun, Reference, dict[str, str]]) -> None:
@@ -114,7 +139,7 @@ def one_changed(tensor: Tensor) -> Tensor:
         (put("activation/activation_6#0", one_changed), "layer call 'activation_6#0' differs"),
         (
             put("activation/conv2d_2#0", lambda values: values[:-1]),
-            r"'conv2d_2#0': shape \(4096,\) in torch, \(4095,\)",
+            r"'conv2d_2#0': shape \(3, 1365\) in torch, \(2, 1365\)",
         ),
         (put("gradient/conv2d_5#0", torch.neg), r"'conv2d_5#0': the gradient differs .*: cosine -1\.0"),
         (put("gradient/conv2d_5#0", lambda values: 1.02 * values), r"'conv2d_5#0': .*cosine 1\.0.*, lengths "),
@@ -238,31 +263,24 @@ def test_a_conversion_that_computes_something_else_leaves_no_bundle(
     assert not (tmp_path / "seq.bundle").exists()
 
 
-def put_gradient(run: TapRun, reference: Reference, tap: str, value: float) -> None:
-    """Change our gradient at the first position that is compared."""
-    gradient = run.gradients[tap]
-    assert gradient is not None
-    keras_order = gradient.permute(0, 2, 3, 1).contiguous()
-    keras_order.view(-1)[reference[f"positions/{tap}"][0].long()] = value
-    run.gradients[tap] = keras_order.permute(0, 3, 1, 2)
-
-
 def test_a_gradient_that_is_not_finite_is_found(proof: tuple[TapRun, Reference, dict[str, str]]) -> None:
     run, reference, modules = proof
-    put_gradient(run, reference, "conv2d_5#0", float("nan"))
+    ours = run.gradients["conv2d_5#0"]
+    assert ours is not None
+    ours[0, 0] = float("nan")
     with pytest.raises(ParityError, match="layer call 'conv2d_5#0': NaN or infinity in the gradient"):
         certify(run, reference, modules, transposes=0)
 
 
-def test_a_position_that_dominates_a_gradient_is_not_left_out(proof: tuple[TapRun, Reference, dict[str, str]]) -> None:
-    run, reference, modules = proof
-    reference["gradient/conv2d_5#0"][0] = 1e3
-    put_gradient(run, reference, "conv2d_5#0", -1e3)
-    with pytest.raises(ParityError, match=r"'conv2d_5#0': the gradient differs .*: cosine -"):
-        certify(run, reference, modules, transposes=0)
-
-
-def test_one_flipped_position_of_many_is_forgiven(proof: tuple[TapRun, Reference, dict[str, str]]) -> None:
-    run, reference, modules = proof
-    put_gradient(run, reference, "conv2d_1#0", 2 * float(reference["gradient/conv2d_1#0"].abs().max()))
-    certify(run, reference, modules, transposes=0)
+def test_what_lies_too_deep_to_be_differentiated_is_compared_by_its_activation(
+    families: converters.Bundle, proof: tuple[TapRun, Reference, dict[str, str]]
+) -> None:
+    _, reference, modules = proof
+    deep = list(modules)[:6]
+    less = {name: tensor for name, tensor in reference.items() if name.removeprefix("gradient/") not in deep}
+    run = run_taps(families.module(), less, modules)
+    figures = certify(run, less, modules, transposes=0)
+    assert (figures.taps, figures.gradients) == (17, 10)
+    whole = proof[0].gradients["conv2d_5#0"]
+    assert whole is not None
+    assert torch.equal(run.gradients["conv2d_5#0"], whole)

@@ -11,11 +11,14 @@ import typer
 from torchcam_suite.cam.methods import METHODS
 from torchcam_suite.cli.options import (
     Classes,
+    Custom,
     Device,
+    Input,
     InputSize,
     Json,
     ModelArgument,
     NoCache,
+    Output,
     Preprocess,
     Weights,
     open_model,
@@ -67,6 +70,9 @@ def explain(
     preprocess: Preprocess = None,
     classes: Classes = None,
     input_size: InputSize = None,
+    input: Input = None,
+    output: Output = None,
+    custom: Custom = None,
     colormap: Annotated[str, typer.Option(help="OpenCV colour map: jet, viridis, turbo, ...")] = "jet",
     strength: Annotated[float, typer.Option(min=0, max=1, help="Share of the colours in the overlay.")] = 0.4,
     interpolation: Annotated[str, typer.Option(help="bilinear, or nearest for blocks.")] = "bilinear",
@@ -86,7 +92,9 @@ def explain(
     colorize(np.zeros((1, 1)), colormap)  # an unknown colour map is told before the work, not after
     with warnings_on_stderr():
         with status(f"opening {model}"):
-            opened = open_model(model, weights, input_size, preprocess, classes, device, no_cache)
+            opened = open_model(
+                model, weights, input_size, preprocess, classes, device, no_cache, input, output, custom
+            )
         found = explain_all(opened, images, methods, layer or [opened.default_layer], _target(target), given)
         drawing: dict[str, Any] = {"colormap": colormap, "strength": strength, "interpolation": interpolation}
         written = write_all(opened, images, found, out, drawing)

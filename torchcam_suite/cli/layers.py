@@ -1,6 +1,16 @@
 """`torchcam-suite layers`."""
 
-from torchcam_suite.cli.options import InputSize, Json, ModelArgument, NoCache, Weights, open_model
+from torchcam_suite.cli.options import (
+    Custom,
+    Input,
+    InputSize,
+    Json,
+    ModelArgument,
+    NoCache,
+    Output,
+    Weights,
+    open_model,
+)
 from torchcam_suite.cli.output import log, print_json, print_table, status, warnings_on_stderr
 from torchcam_suite.errors import LayerError
 from torchcam_suite.layers import shape_text
@@ -11,6 +21,9 @@ def layers(
     model: ModelArgument,
     weights: Weights = None,
     input_size: InputSize = None,
+    input: Input = None,
+    output: Output = None,
+    custom: Custom = None,
     no_cache: NoCache = False,
     as_json: Json = False,
 ) -> None:
@@ -20,7 +33,7 @@ def layers(
     """
     # the preprocessing does not matter here, so nothing has to be assumed
     with warnings_on_stderr(), status(f"opening {model}"):
-        opened = open_model(model, weights, input_size, "raw", None, "cpu", no_cache)
+        opened = open_model(model, weights, input_size, "raw", None, "cpu", no_cache, input, output, custom)
     default = _default_layer(opened)
     if as_json:
         rows = [

@@ -6,18 +6,35 @@ from typing import Annotated
 import typer
 
 from torchcam_suite.errors import SourceError
-from torchcam_suite.models import Model, load
+from torchcam_suite.models import Model
+from torchcam_suite.sources import load
 
 ModelArgument = Annotated[
     str,
     typer.Argument(
-        help="Keras checkpoint (.h5, .hdf5, .keras, or .json with --weights), bundle folder, or torchvision:NAME.",
+        help="Keras checkpoint (.h5, .hdf5, .keras, or .json with --weights), SavedModel folder, frozen .pb graph, "
+        "keras.applications:NAME, bundle folder, or torchvision:NAME.",
         show_default=False,
     ),
 ]
 Weights = Annotated[Path | None, typer.Option(help="Weights file of a .json architecture.", show_default=False)]
 InputSize = Annotated[
     str | None, typer.Option(help="224 or 240x320 (height x width), for models of free size.", show_default=False)
+]
+Input = Annotated[
+    str | None, typer.Option("--input", help="Name of the image input, if there are several.", show_default=False)
+]
+Output = Annotated[
+    str | None, typer.Option("--output", help="Name of the output, if there are several.", show_default=False)
+]
+Custom = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--custom",
+        help="module:attribute, code of yours that the checkpoint names: a custom layer or function; or "
+        "Lambda:LAYER=module:function for what a Lambda layer computes.",
+        show_default=False,
+    ),
 ]
 Preprocess = Annotated[
     str | None,
@@ -43,12 +60,18 @@ def open_model(
     classes: str | None,
     device: str,
     no_cache: bool,
+    input: str | None = None,
+    output: str | None = None,
+    custom: list[str] | None = None,
 ) -> Model:
     """Open the model that the options describe."""
     return load(
         model,
         weights=weights,
         input_size=parse_size(input_size),
+        input=input,
+        output=output,
+        custom=custom or (),
         preprocessing=preprocess,
         class_names=parse_classes(classes),
         device=device,

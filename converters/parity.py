@@ -1,0 +1,255 @@
+"""The comparison of the torch module with what the original framework computed."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, fx
+
+from converters import samples
+from converters.certificate import Certificate
+from converters.errors import ParityError
+
+if TYPE_CHECKING:
+    from converters.module import ImportedModule
+
+RTOL, ATOL = 1e-4, 1e-5  # |ours - theirs| <= RTOL |theirs| + ATOL max |theirs|
+COSINE = 0.9999  # of the gradients at a tap
+NORM = 1e-2  # relative difference of their lengths
+
+
+@dataclass(frozen=True)
+class TapRun:
+    """What a run of the reference batch gave at every tap, by the name of its submodule; and output and logits.
+
+    Attributes
+    ----------
+    activations, channels_last : dict of Tensor (N, S)
+        Values at the reference's positions, taking a map as (N, C, H, W), and taking it as (N, H, W, C).
+    gradients : dict of Tensor (N, B) or None
+        Sketches, of the taps before the head whose gradient the reference has; None where no gradient arrived.
+    before_head : set of str
+        The taps that lead to the logits.
+    prediction, logits : Tensor (N, K)
+        What the module gives.
+    """
+
+    activations: dict[str, Tensor]
+    channels_last: dict[str, Tensor]
+    gradients: dict[str, Tensor | None]
+    before_head: set[str]
+    prediction: Tensor
+    logits: Tensor
+
+
+class _Taps(fx.Interpreter):
+    """Runs a graph and shows what passes through its taps to `see(name, activation)`; needs no hooks."""
+
+    def __init__(self, graph: fx.GraphModule, see: Callable[[str, Tensor], Tensor]) -> None:
+        super().__init__(graph)
+        self.see = see
+
+    def run_node(self, n: fx.Node) -> Any:
+        result = super().run_node(n)
+        if n.op == "call_module" and str(n.target).startswith("tap/"):
+            result = self.see(str(n.target).removeprefix("tap/"), result)
+        return result
+
+
+def run_taps(module: "ImportedModule", reference: Mapping[str, Tensor], modules: Mapping[str, str]) -> TapRun:
+    """Run the reference batch (N, C, H, W) and differentiate sum(logits * direction) at every tap.
+
+    The pictures run one at a time, and what is compared is taken from each tensor as it passes by, so that a large
+    model needs the memory of one. `modules` gives the name of the submodule behind `tap/` of each tap.
+    """
+    positions = {name: reference[f"positions/{tap}"].long() for tap, name in modules.items()}
+    wanted = {name for tap, name in modules.items() if f"gradient/{tap}" in reference}
+    pictures = [
+        _run_picture(module, batch[None], direction[None], positions, wanted)
+        for batch, direction in zip(reference["batch"], reference["direction"], strict=True)
+    ]
+    return TapRun(
+        _stacked([run.activations for run in pictures]),
+        _stacked([run.channels_last for run in pictures]),
+        {name: _all_or_none([run.gradients.get(name) for run in pictures]) for name in wanted},
+        pictures[0].before_head,
+        torch.cat([run.prediction for run in pictures]),
+        torch.cat([run.logits for run in pictures]),
+    )
+
+
+def _run_picture(
+    module: "ImportedModule", picture: Tensor, direction: Tensor, positions: Mapping[str, Tensor], wanted: set[str]
+) -> TapRun:
+    activations: dict[str, Tensor] = {}
+    channels_last: dict[str, Tensor] = {}
+    gradients: dict[str, Tensor | None] = {}
+
+    def see(name: str, activation: Tensor) -> Tensor:
+        if name not in positions:
+            return activation
+        first, last = _in_keras_order(activation.detach()), activation.detach().reshape(-1)
+        chosen = positions[name].to(activation.device)
+        fits = len(chosen) == 0 or int(chosen[-1]) < len(first)
+        activations[name] = first[chosen].cpu() if fits else first[:0].cpu()
+        channels_last[name] = last[chosen].cpu() if fits else last[:0].cpu()
+        if name not in wanted:
+            return activation
+        # each tap gets a tensor of its own, also behind a layer that hands its input through; what comes before
+        # the first one that is wanted runs without autograd. Not by view_as: its gradient has other strides, with
+        # which batch_norm of torch 2.15 gives a wrong gradient of a single picture
+        own = torch.ops.aten.alias(activation) if activation.requires_grad else activation.detach().requires_grad_()
+        own.register_hook(lambda gradient: gradients.__setitem__(name, _sketch(gradient)))
+        return own
+
+    with torch.enable_grad():
+        logits = _Taps(module.trunk, see).run(picture)
+        before_head = set(activations)
+        if logits.requires_grad:
+            (logits * direction.to(logits.device)).sum().backward()
+    with torch.no_grad():
+        logits = logits.detach()
+        prediction = logits if module.head is None else _Taps(module.head, see).run(logits)
+    return TapRun(activations, channels_last, gradients, before_head, prediction.cpu(), logits.cpu())
+
+
+def _sketch(gradient: Tensor) -> Tensor:
+    flat = _in_keras_order(gradient).detach().float().cpu().numpy()
+    return torch.from_numpy(samples.sketch(flat)).float()
+
+
+def _stacked(runs: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: torch.stack([run[name] for run in runs]) for name in runs[0]}
+
+
+def _all_or_none(gradients: Sequence[Tensor | None]) -> Tensor | None:
+    found = [gradient for gradient in gradients if gradient is not None]
+    return torch.stack(found) if len(found) == len(gradients) else None
+
+
+def channels_last_taps(run: TapRun, reference: Mapping[str, Tensor], modules: Mapping[str, str]) -> list[str]:
+    """The taps whose maps come as (N, H, W, C): channels last fits the reference, channels first does not."""
+    return [
+        tap
+        for tap, name in modules.items()
+        if _error(run.channels_last[name], reference[f"activation/{tap}"])
+        < _error(run.activations[name], reference[f"activation/{tap}"])
+    ]
+
+
+def certify(run: TapRun, reference: Mapping[str, Tensor], modules: Mapping[str, str], transposes: int) -> Certificate:
+    """Compare a run of the module with the stored reference at the output, the logits, every tap and gradient.
+
+    Parameters
+    ----------
+    run : TapRun
+        Of the reference batch, on the CPU, where the reference was computed.
+    reference : mapping
+        What `converters.tracing.reference` wrote.
+    modules : mapping
+        For each tap of the layer table the name of the submodule behind `tap/`.
+    transposes : int
+        Activations transposed at run time, to be reported.
+
+    Raises
+    ------
+    ParityError
+        Something differs by more than the tolerance, or a reference is constant and proves nothing.
+    """
+    activations = _compare_activations(run, reference, modules)
+    _require_varied("the logits", reference["logits"])
+    _require_close("the logits", run.logits, reference["logits"])
+    _require_close("the prediction", run.prediction, reference["prediction"])
+    if not torch.equal(run.logits.argmax(1), reference["logits"].argmax(1)):
+        raise ParityError("the top class of the reference batch differs from the original's")
+    cosines = _compare_gradients(run, reference, modules)
+    worst, least = max(activations, key=activations.__getitem__), min(cosines, key=cosines.__getitem__)
+    return Certificate(
+        prediction=_error(run.prediction, reference["prediction"]),
+        logits=_error(run.logits, reference["logits"]),
+        taps=len(activations),
+        worst_tap=worst,
+        worst_activation=activations[worst],
+        gradients=len(cosines),
+        worst_gradient=least,
+        worst_cosine=cosines[least],
+        runtime_transposes=transposes,
+        torch=torch.__version__,
+    )
+
+
+def _compare_activations(run: TapRun, reference: Mapping[str, Tensor], modules: Mapping[str, str]) -> dict[str, float]:
+    """Error of each tap, in the order of the computation: the first layer that differs is the one to blame."""
+    errors = {}
+    for tap, name in modules.items():
+        theirs = reference[f"activation/{tap}"]
+        ours = run.activations[name]
+        if name in run.before_head:
+            _require_varied(f"layer call {tap!r}", theirs)
+        _require_close(f"layer call {tap!r}", ours, theirs)
+        errors[tap] = _error(ours, theirs)
+    return errors
+
+
+def _compare_gradients(run: TapRun, reference: Mapping[str, Tensor], modules: Mapping[str, str]) -> dict[str, float]:
+    """Cosine at each tap, from the last to the first, as the gradient flows."""
+    cosines = {}
+    for tap, name in reversed(list(modules.items())):
+        if f"gradient/{tap}" not in reference:
+            continue
+        ours = run.gradients.get(name)
+        if ours is None:
+            raise ParityError(f"layer call {tap!r}: no gradient arrives, though it does in the original")
+        cosines[tap] = _gradient_cosine(tap, ours.flatten(), reference[f"gradient/{tap}"].flatten())
+    if not cosines:
+        raise ParityError("no layer call has a reference gradient: nothing was proved about gradients")
+    return cosines
+
+
+def _in_keras_order(tensor: Tensor) -> Tensor:
+    """Flat, a map (N, C, H, W) in the order of Keras, (N, H, W, C)."""
+    return (tensor.permute(0, 2, 3, 1) if tensor.dim() == 4 else tensor).reshape(-1)
+
+
+def _error(ours: Tensor, theirs: Tensor) -> float:
+    if ours.shape != theirs.shape:
+        return float("inf")
+    return float((ours - theirs).abs().max() / theirs.abs().max().clamp_min(torch.finfo(torch.float32).tiny))
+
+
+def _require_varied(what: str, theirs: Tensor) -> None:
+    if not torch.isfinite(theirs).all():
+        raise ParityError(f"{what}: the original itself gives NaN or infinity on the reference batch")
+    if len(theirs) > 1 and torch.equal(theirs, theirs[:1].expand_as(theirs)):
+        raise ParityError(
+            f"{what}: the original gives the same value everywhere on the reference batch "
+            f"({float(theirs.flatten()[0]):g}), which proves nothing; is this an untrained or dead network?"
+        )
+
+
+def _require_close(what: str, ours: Tensor, theirs: Tensor) -> None:
+    if ours.shape != theirs.shape:
+        raise ParityError(f"{what}: shape {tuple(ours.shape)} in torch, {tuple(theirs.shape)} in the original")
+    bound = RTOL * theirs.abs() + ATOL * theirs.abs().max()
+    if not bool(((ours - theirs).abs() <= bound).all()):
+        raise ParityError(
+            f"{what} differs from the original by {_error(ours, theirs):.1e} of its maximum "
+            f"(allowed: {RTOL:g} of the value + {ATOL:g} of the maximum)"
+        )
+
+
+def _gradient_cosine(tap: str, ours: Tensor, theirs: Tensor) -> float:
+    ours, theirs = ours.double(), theirs.double()
+    if not torch.isfinite(ours).all():
+        raise ParityError(f"layer call {tap!r}: NaN or infinity in the gradient")
+    lengths = float(ours.norm()), float(theirs.norm())
+    if lengths == (0.0, 0.0):
+        return 1.0
+    cosine = float(ours @ theirs / (ours.norm() * theirs.norm()).clamp_min(torch.finfo(torch.float64).tiny))
+    if not cosine > COSINE or abs(lengths[0] - lengths[1]) > NORM * lengths[1]:
+        raise ParityError(
+            f"layer call {tap!r}: the gradient differs from the original's: cosine {cosine:.6f} "
+            f"(expected over {COSINE}), lengths {lengths[0]:.4g} and {lengths[1]:.4g}"
+        )
+    return cosine
