@@ -23,12 +23,9 @@ Peers that are not installed are left out. Needs `pip install -e .[bench]`. From
 
 import argparse
 import copy
-import gc
 import json
 import os
-import statistics
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
@@ -40,6 +37,7 @@ from typing import Any
 os.environ |= {"KINETO_LOG_LEVEL": "99", "TORCH_CPP_LOG_LEVEL": "ERROR", "TQDM_DISABLE": "1"}
 
 import torch
+from bench_race import about_device, race, summarise, synchronize
 from bench_record import (
     at_least_one,
     conditions,
@@ -262,16 +260,6 @@ def _options() -> argparse.Namespace:
     return options
 
 
-def about_device(device: torch.device) -> dict[str, Any]:
-    return {
-        "type": device.type,
-        "name": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
-        "cuda": torch.version.cuda,
-        "tf32_convolutions": torch.backends.cudnn.allow_tf32 if device.type == "cuda" else None,
-        "threads": torch.get_num_threads(),
-    }
-
-
 def run_method(method: str, options: argparse.Namespace, device: torch.device) -> dict[str, Any]:
     prefix = "scorecam_" if method == "scorecam" else ""
     name, batch, repeats = (getattr(options, f"{prefix}{key}") for key in ("model", "batch", "repeats"))
@@ -333,34 +321,14 @@ def comparable(maps: Tensor, case: Case) -> Tensor:
     return maps if maps.shape[1:] == size else finish(maps, size, relu="before", normalize="minmax").maps
 
 
-def race(calls: dict[str, Call], repeats: int, device: torch.device) -> dict[str, list[float]]:
-    """Seconds of every call in every round; the order turns by one from round to round."""
-    names = list(calls)
-    seconds: dict[str, list[float]] = {name: [] for name in names}
-    for turn in range(repeats):
-        first = turn % len(names)
-        for name in names[first:] + names[:first]:
-            seconds[name].append(measure_seconds(calls[name], device))
-    return seconds
-
-
-def measure_seconds(call: Call, device: torch.device) -> float:
-    gc.collect()
-    _synchronize(device)
-    started = time.perf_counter()
-    call()
-    _synchronize(device)
-    return time.perf_counter() - started
-
-
 def peak_extra_bytes(call: Call, device: torch.device) -> int:
     """Largest sum of the tensors allocated during a call, above what was allocated before."""
     if device.type == "cuda":
-        _synchronize(device)
+        synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
         call()
-        _synchronize(device)
+        synchronize(device)
         return torch.cuda.max_memory_allocated(device) - before
     cpu_only = [torch.profiler.ProfilerActivity.CPU]
     with torch.profiler.profile(activities=cpu_only, profile_memory=True) as profiler:
@@ -376,38 +344,6 @@ def peak_of_allocations(events: Sequence[dict[str, Any]]) -> int:
     """Highest running sum of the memory events of a profiler's trace; frees are negative."""
     memory = sorted((event for event in events if event["name"] == "[memory]"), key=lambda event: event["ts"])
     return max(accumulate((event["args"]["Bytes"] for event in memory), initial=0))
-
-
-def _synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def summarise(seconds: dict[str, list[float]]) -> list[dict[str, Any]]:
-    """Median and interquartile range of the seconds, and of their ratio to the first contestant's, round by round."""
-    baseline = next(iter(seconds.values()))
-    rows = []
-    for name, values in seconds.items():
-        ratios = [value / base for value, base in zip(values, baseline, strict=True)]
-        rows.append(
-            {
-                "name": name,
-                "seconds": values,
-                "median_seconds": statistics.median(values),
-                "iqr_seconds": interquartile_range(values),
-                "ratio": statistics.median(ratios),
-                "iqr_ratio": interquartile_range(ratios),
-            }
-        )
-    return rows
-
-
-def interquartile_range(values: Sequence[float]) -> float:
-    """Range of the middle half, quartiles interpolated; 0 for a single value."""
-    if len(values) == 1:
-        return 0.0
-    quartiles = statistics.quantiles(values, n=4, method="inclusive")
-    return quartiles[2] - quartiles[0]
 
 
 # ---------------------------------------------------------------- report

@@ -1,4 +1,4 @@
-"""What it costs to import a Keras checkpoint: seconds, memory, and how exact the result is.
+"""What it costs to import a Keras checkpoint: seconds, memory, how exact the result is, and how fast it runs.
 
 Each model of keras.applications is built with random weights and random BatchNormalization statistics, saved as
 `.keras`, and converted in a fresh process: by `converters.convert` without its cache, and for the models of
@@ -9,10 +9,14 @@ Seconds are wall time from the start of the process to its end: Python, torch an
 comparison with the original is made in them. Memory is resident memory, summed over the process and all its
 descendants, at its highest of a sample every 50 ms: libraries that two of them share count twice, and a peak of a few
 milliseconds can be missed. CPU seconds are user and system time of the same processes; other work on the machine
-changes them little, wall time much. Needs `pip install -e .[keras,bench]`. From the repository root:
+changes them little, wall time much.
+
+Then ResNet50, VGG16 and MobileNetV2 run beside torchvision's models and beside Keras 3 on its torch backend; who
+takes part in what is told in bench_run_time.py. Needs `pip install -e .[keras,bench]`. From the repository root:
 
     python scripts/bench_import.py
-    python scripts/bench_import.py --models MobileNetV2 --stock --size 96
+    python scripts/bench_import.py --models MobileNetV2 --stock --size 96 --rounds 5
+    python scripts/bench_import.py --models --stock --run-time ResNet50 --device cuda --channels-last
 """
 
 import argparse
@@ -22,7 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,6 +40,7 @@ PACKAGES = ("torchcam-suite", "torch", "tensorflow", "keras", "tf2onnx", "onnx",
 COLUMNS = "model", "route", "s", "CPU s", "GB", "layers", "taps", "trans-\nposes", "output\nerror", "worst\ntap", "goal"
 # the comparison is made on the CPU, where TensorFlow repeats itself
 ENVIRONMENT = {"CUDA_VISIBLE_DEVICES": "", "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
+RUN_TIME = ("ResNet50", "VGG16", "MobileNetV2")
 
 Job = dict[str, Any]
 
@@ -70,9 +75,11 @@ def main() -> None:
         return
     record = conditions(PACKAGES) | {
         "goals": {"seconds": GOAL_SECONDS, "peak_bytes": int(GOAL_BYTES)},
-        "settings": {"models": options.models, "stock": options.stock, "size": options.size},
+        "settings": {key: value for key, value in vars(options).items() if key not in {"out", "job"}},
     }
-    record["results"] = [row for name in _names(options) for row in _rows(name, options)]
+    results = {name: _rows(name, options) for name in _names(options)}
+    record["results"] = [row for rows, _ in results.values() for row in rows]
+    record["run_time"] = {name: found for name, (_, found) in results.items() if found is not None}
     report(record)
     write_json(record, options.out)
 
@@ -81,6 +88,13 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--models", nargs="*", default=["ResNet50", "VGG16"], help="default: %(default)s")
     parser.add_argument("--stock", nargs="*", default=["MobileNetV2"], help="by both routes (default: %(default)s)")
+    parser.add_argument("--run-time", nargs="*", choices=RUN_TIME, default=RUN_TIME, help="default: all three")
+    parser.add_argument("--batches", nargs="+", type=at_least_one, default=[1, 8], help="default: %(default)s")
+    parser.add_argument("--rounds", type=at_least_one, default=20, help="of running (default: %(default)s)")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="to run on (default: %(default)s)")
+    parser.add_argument("--threads", type=at_least_one, help="of torch, to run with (default: torch's own)")
+    parser.add_argument("--channels-last", action="store_true", help="let torch keep maps as (N, H, W, C)")
+    parser.add_argument("--no-keras", action="store_true", help="leave Keras on torch out")
     parser.add_argument("--size", type=at_least_one, default=224, help="pixels of the input (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("bench_import.json"), help="default: %(default)s")
     parser.add_argument("--job", type=Path, help=argparse.SUPPRESS)  # how the script starts its own stages
@@ -88,11 +102,11 @@ def _options() -> argparse.Namespace:
 
 
 def _names(options: argparse.Namespace) -> list[str]:
-    return list(dict.fromkeys([*options.models, *options.stock]))
+    return list(dict.fromkeys([*options.models, *options.stock, *options.run_time]))
 
 
-def _rows(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """The results of one model; the checkpoint lives as long as they are measured."""
+def _rows(name: str, options: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
+    """The results of one model, and how it runs; the checkpoint lives as long as they are measured."""
     with tempfile.TemporaryDirectory(prefix="bench-import-") as folder:
         checkpoint = Path(folder) / f"{name}.keras"
         log.print(f"{name}: making the checkpoint")
@@ -103,7 +117,18 @@ def _rows(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
         if name in options.stock:
             log.print(f"{name}: converting by the stock route")
             rows.append(about | _result("stock", stock_jobs(checkpoint), Path(folder)))
-        return rows
+        if name not in options.run_time or rows[0]["error"] is not None:
+            return rows, None
+        log.print(f"{name}: running")
+        return rows, _result("run time", run_time_jobs(name, checkpoint, options), Path(folder))
+
+
+def run_time_jobs(name: str, checkpoint: Path, options: argparse.Namespace) -> list[Job]:
+    settings = {
+        key: getattr(options, key) for key in ("size", "batches", "rounds", "device", "threads", "channels_last")
+    }
+    files = {"checkpoint": str(checkpoint), "bundle": str(checkpoint.with_suffix(".bundle"))}
+    return [{"stage": "run_time", "name": name, "keras": not options.no_keras, **files, **settings}]
 
 
 def _result(route: str, jobs: Sequence[Job], folder: Path) -> dict[str, Any]:
@@ -143,7 +168,9 @@ def run_stages(jobs: Sequence[Job], folder: Path) -> dict[str, Any]:
     for job in jobs:
         order, answer, output = folder / "job.json", folder / "answer.json", folder / "output.log"
         order.write_text(json.dumps(job | {"answer": str(answer)}), encoding="utf-8")
-        used.append(measure([sys.executable, __file__, "--job", str(order)], output))
+        # running needs no TensorFlow, and may need the GPU
+        environment = {"KERAS_BACKEND": "torch"} if job["stage"] == "run_time" else ENVIRONMENT
+        used.append(measure([sys.executable, __file__, "--job", str(order)], output, environment))
         if used[-1].code != 0:
             raise StageError(f"{job['stage']} ended with exit status {used[-1].code}: {_tail(output)}")
         facts |= json.loads(answer.read_text(encoding="utf-8"))
@@ -154,13 +181,13 @@ def run_stages(jobs: Sequence[Job], folder: Path) -> dict[str, Any]:
     }
 
 
-def measure(command: Sequence[str], output: Path) -> Usage:
+def measure(command: Sequence[str], output: Path, environment: Mapping[str, str] = ENVIRONMENT) -> Usage:
     """Run a command to its end, its output in a file, and watch its memory."""
     peak = 0
     started, cpu_started = time.perf_counter(), _cpu_seconds_of_ended_children()
     with output.open("wb") as file:
         process = psutil.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, env=os.environ | ENVIRONMENT
+            command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, env=os.environ | environment
         )
     try:
         code = None
@@ -279,7 +306,14 @@ def stock_to_torch(job: Job) -> Job:
     }
 
 
+def run_beside_others(job: Job) -> Job:
+    import bench_run_time
+
+    return bench_run_time.compare(job)
+
+
 STAGES: dict[str, Callable[[Job], Job]] = {
+    "run_time": run_beside_others,
     "make": make_checkpoint,
     "ours": convert_by_ours,
     "stock_onnx": stock_to_onnx,
@@ -298,9 +332,22 @@ def report(record: dict[str, Any]) -> None:
         COLUMNS,
         [_cells(row, goals) for row in record["results"]],
     )
-    for row in record["results"]:
+    if record["run_time"]:
+        report_run_time(record["run_time"])
+    for row in [*record["results"], *({"model": name} | found for name, found in record["run_time"].items())]:
         if row["error"] is not None:
             console.print(f"\n{row['model']} by {row['route']}: {row['error']}", markup=False)
+
+
+def report_run_time(found: Mapping[str, dict[str, Any]]) -> None:
+    import bench_run_time
+
+    measured = {name: rows["run_time"] for name, rows in found.items() if rows["error"] is None}
+    goal = f"imported, fused at most {bench_run_time.GOAL_RATIO:g} of the twin"
+    for name, rows in measured.items():
+        print_table(
+            f"{name}: running; goal: {goal}", bench_run_time.COLUMNS, [bench_run_time.cells(row) for row in rows]
+        )
 
 
 def _cells(row: dict[str, Any], goals: dict[str, float]) -> list[str]:

@@ -35,6 +35,11 @@ def test_a_torch_module_needs_no_converter(statement: str) -> None:
     assert not loaded_after(statement) & {"onnx", "onnx2torch", "torchvision", "h5py"}
 
 
+def test_torch_waits_until_tensorflow_has_ended() -> None:
+    # both at once would take half a gigabyte more
+    assert not loaded_after("import converters; converters.convert") & {"torch", "onnx2torch", "torchvision"}
+
+
 def test_converters_is_imported_in_parts() -> None:
     loaded = loaded_after("import converters")
     assert "converters" in loaded

@@ -8,6 +8,7 @@ explanation = explain(model, "dog.jpg", method="gradcam")
 
 from torchcam_suite.explain import explain
 from torchcam_suite.explanation import Explanation
-from torchcam_suite.models import Model, activations, load
+from torchcam_suite.models import Model, activations
+from torchcam_suite.sources import load
 
 __all__ = ["Explanation", "Model", "activations", "explain", "load"]

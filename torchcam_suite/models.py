@@ -1,36 +1,28 @@
-"""A model that can be explained, and `load`, which opens one from any source."""
+"""A model that can be explained."""
 
 import hashlib
-import tempfile
-import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, get_args
-from urllib.parse import parse_qs
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
 from torchcam_suite import images as pictures
-from torchcam_suite.errors import AssumptionWarning, HeadError, LayerError, SourceError
+from torchcam_suite.errors import HeadError, SourceError
+from torchcam_suite.fused_layers import FusedLayerTable, kept_layers, moved
 from torchcam_suite.images import InputSpec, Preprocessing
-from torchcam_suite.layers import Layer, LayerTable
-from torchcam_suite.recorder import LayerCall, Recorder, Site, layer_calls
+from torchcam_suite.layers import LayerTable
+from torchcam_suite.recorder import Recorder, Site
 
-if TYPE_CHECKING:
-    from converters.bundle import Bundle
-
-# converters and torchvision are imported where they are used: they take seconds, and a torch module needs neither
+# converters is imported where it is used: it takes seconds, and a torch module does not need it
 
 Head = Literal["softmax", "sigmoid", "none"]
-PreprocessingName = str | Preprocessing
 
 
 class Model:
     """A classifier with all that is needed to explain it.
 
-    Made by `load`.
+    Made by `torchcam_suite.load`.
 
     Attributes
     ----------
@@ -127,7 +119,7 @@ class Model:
 
     def to(self, device: str | torch.device) -> Self:
         """Move the module; returns the model itself."""
-        self.module.to(_find_device(device))
+        self.module.to(find_device(device))
         return self
 
     @property
@@ -152,6 +144,59 @@ class Model:
             self._hashed = versions, digest.hexdigest()
         return self._hashed[1]
 
+    def fuse(self, keep: str | Sequence[str] = ()) -> "Model":
+        """Make a faster model of the same results, which shows only some layers.
+
+        Convolutions and BatchNormalizations that follow each other become one, as do other constants, and layers
+        that only hand their input on are taken out. Results change by float rounding; that they do not change by
+        more is checked on random images.
+
+        Parameters
+        ----------
+        keep : str or sequence of str
+            Names from `layers` that can still be explained: `"relu"` with all its calls, or `"relu#0"`. Default:
+            `default_layer`.
+
+        Returns
+        -------
+        Model
+            On the same device, in eval mode. This model stays as it is; both share the weights of layers that are
+            not changed, so those must not be altered in place.
+
+        Raises
+        ------
+        LayerError
+            A name is not in the model.
+        UnsupportedModelError
+            The module is a torch module that `torch.fx` cannot trace.
+
+        Examples
+        --------
+        >>> from torchcam_suite import load
+        >>> net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))
+        >>> model = load(net, input_size=(1, 8, 8), preprocessing="unit", device="cpu")
+        >>> model.fuse(keep="2").layers.names
+        ['2']
+        """
+        from converters.fusion import fuse
+
+        names = [keep] if isinstance(keep, str) else list(keep)
+        kept = kept_layers(self.layers, names or [self.default_layer])
+        example = torch.rand(2, *self.input, generator=torch.Generator().manual_seed(0))
+        fused = fuse(self.module, [site for layer in kept for site in layer.sites], self._placed(example))
+        layers = moved(kept, lambda site: Site(fused.paths[site]))
+        return Model(
+            fused.module,
+            input=self.input,
+            preprocessing=self.preprocessing,
+            layers=FusedLayerTable(layers, self.layers),
+            head=self.head,
+            name=self.name,
+            class_names=self.class_names,
+            source=self.source,
+            fingerprint=self.fingerprint,
+        )
+
     def prepare(self, images: Any) -> Tensor:
         """Make the model's input of pictures.
 
@@ -175,85 +220,6 @@ class Model:
             return self._placed(pictures.require_batch(images, self.input))
         opened = [pictures.open_picture(item) for item in pictures.as_list(images)]
         return self._placed(pictures.to_tensor(opened, self.input, self.preprocessing))
-
-
-def load(
-    source: "str | Path | nn.Module | Bundle",
-    *,
-    weights: str | Path | None = None,
-    input_size: int | tuple[int, ...] | None = None,
-    preprocessing: PreprocessingName | None = None,
-    class_names: Sequence[str] | None = None,
-    head: Head | None = None,
-    device: str | torch.device = "auto",
-    cache: bool = True,
-) -> Model:
-    """Open a classifier from any source.
-
-    Parameters
-    ----------
-    source : path, str, Bundle or nn.Module
-        A Keras checkpoint (`.h5`, `.hdf5`, `.keras`, or `.json` with `weights`), a bundle folder,
-        `"torchvision:resnet50"` (random weights; `"torchvision:resnet50?weights=DEFAULT"` downloads
-        torchvision's own), or a torch module, which is put into eval mode and moved to `device`.
-    weights : path, optional
-        The weights file of a `.json` architecture.
-    input_size : int, (height, width) or (channels, height, width), optional
-        For models that do not fix it: torch modules (default 224) and Keras models of free size.
-    preprocessing : str or Preprocessing, optional
-        `unit` (0..1), `tf` (-1..1), `caffe`, `torch`, `raw` (0..255). Default: what the source says; else
-        `raw` for a Keras model that scales its own input, `torch` for torch modules, and for other Keras
-        checkpoints `unit`, with an `AssumptionWarning`.
-    class_names : sequence of str, optional
-        In the order of the outputs.
-    head : {"softmax", "sigmoid", "none"}, optional
-        How logits become probabilities. Default: what an imported graph ends in; for torch modules, whose
-        output is taken as logits, softmax, or sigmoid if there is one output.
-    device : str or torch.device
-        `"auto"` is CUDA where there is one.
-    cache : bool
-        Whether a converted checkpoint is kept for the next time.
-
-    Raises
-    ------
-    SourceError
-        The source is nothing of the above.
-    TorchcamError
-        What went wrong with a checkpoint; see `converters.convert`.
-
-    Examples
-    --------
-    >>> net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
-    >>> model = load(net, input_size=(1, 8, 8), preprocessing="unit", device="cpu")
-    >>> print(model.layers)
-    layer  class              output shape  calls
-    0      Conv2d             4 x 6 x 6     1
-    1      ReLU               4 x 6 x 6     1
-    2      AdaptiveAvgPool2d  4 x 1 x 1     1
-    3      Flatten            4             1
-    4      Linear             2             1
-    >>> model.default_layer
-    '1'
-    """
-    if head is not None and head not in get_args(Head):
-        raise HeadError(f"head={head!r}; expected one of {', '.join(get_args(Head))}")
-    if weights is not None and not _is_checkpoint(source):
-        raise SourceError(f"weights={str(weights)!r} belongs to a .json architecture; {source!r:.80} brings its own")
-    if isinstance(source, nn.Module):
-        model = _from_module(source, input_size, head)
-    elif not isinstance(source, str | Path):
-        model = _from_bundle(source, head, input_size, assume=preprocessing is None)
-    elif str(source).startswith("torchvision:"):
-        model = _from_torchvision(str(source), input_size, head)
-    else:
-        model = _from_path(Path(source), weights, input_size, head, cache=cache, assume=preprocessing is None)
-    if preprocessing is not None:
-        model.preprocessing = pictures.find_preprocessing(preprocessing)
-    if class_names is not None:
-        model.class_names = list(class_names)
-    model.module.eval()
-    _require_as_many_names_as_classes(model)
-    return model.to(device)
 
 
 def activations(model: Model, images: Any, layers: str | Sequence[str]) -> dict[str, Tensor]:
@@ -286,184 +252,14 @@ def activations(model: Model, images: Any, layers: str | Sequence[str]) -> dict[
         return {name: recorder.activations[site] for name, site in zip(names, sites, strict=True)}
 
 
-# ---------------------------------------------------------------- sources
+def find_device(device: str | torch.device) -> torch.device:
+    """The device of a name; "auto" is CUDA where there is one.
 
-
-def _from_path(
-    source: Path,
-    weights: str | Path | None,
-    input_size: int | tuple[int, ...] | None,
-    head: Head | None,
-    *,
-    cache: bool,
-    assume: bool,
-) -> Model:
-    from converters import convert, is_bundle, open_bundle
-
-    if is_bundle(source):
-        return _from_bundle(open_bundle(source), head, input_size, assume=assume)
-    if not (source.exists() or source.suffix):
-        raise SourceError(
-            f"{str(source)!r} is nothing that can be opened; expected a Keras checkpoint (.h5, .keras, .json with "
-            f"weights), a bundle folder, 'torchvision:NAME', or a torch module"
-        )
-    size = None if input_size is None else _image_size(input_size)[1:]
-    if cache:
-        model = _from_bundle(convert(source, weights=weights, input_size=size), head, input_size, assume=assume)
-    else:
-        with tempfile.TemporaryDirectory(prefix="torchcam-suite-") as folder:
-            bundle = convert(source, weights=weights, input_size=size, out=Path(folder) / "bundle", cache=False)
-            model = _from_bundle(bundle, head, input_size, assume=assume)
-    # the same content under another name is found in the cache under the first one
-    model.name = source.stem
-    model.source = source.name if weights is None else f"{source.name} + {Path(weights).name}"
-    return model
-
-
-def _is_checkpoint(source: Any) -> bool:
-    """Whether a source is the path of a file that may have its weights beside it."""
-    return isinstance(source, str | Path) and not Path(source).is_dir() and not str(source).startswith("torchvision:")
-
-
-def _from_bundle(
-    bundle: "Bundle", head: Head | None, input_size: int | tuple[int, ...] | None, *, assume: bool
-) -> Model:
-    from converters import Bundle
-
-    if not isinstance(bundle, Bundle):
-        raise SourceError(f"expected a path, a Bundle or a torch module, found {type(bundle).__name__}")
-    manifest = bundle.manifest
-    spec = InputSpec(manifest["input"]["channels"], manifest["input"]["height"], manifest["input"]["width"])
-    if input_size is not None and _image_size(input_size)[1:] != spec[1:]:
-        raise SourceError(f"input_size={input_size}, but {bundle.path.name} was converted for {tuple(spec)[1:]}")
-    default = "raw" if manifest["takes_raw_pixels"] else "unit"
-    if assume and manifest["preprocessing"] is None and default == "unit":
-        warnings.warn(
-            f"{manifest['source']['files'][0]} does not say how its images were scaled; assuming 'unit', pixels in "
-            f"0..1 (say preprocessing='unit', 'tf', 'caffe', 'torch' or 'raw')",
-            AssumptionWarning,
-            stacklevel=4,
-        )
-    by_name: dict[str, list] = {}
-    for row in bundle.layers:
-        by_name.setdefault(row.name, []).append(row)
-    layers = [
-        Layer(layer, rows[0].class_name, rows[0].shape, tuple(Site(row.module) for row in rows))
-        for layer, rows in by_name.items()
-    ]
-    return Model(
-        bundle.module(),
-        input=spec,
-        preprocessing=pictures.find_preprocessing(manifest["preprocessing"] or default),
-        layers=LayerTable(layers),
-        head=head or (manifest["head"] or {"activation": "none"})["activation"],
-        name=bundle.path.name,
-        class_names=manifest["class_names"],
-        source=" + ".join(manifest["source"]["files"]),
-        fingerprint=manifest["source"]["sha256"],
-    )
-
-
-def _from_torchvision(source: str, input_size: int | tuple[int, ...] | None, head: Head | None) -> Model:
-    from torchvision import models as zoo
-
-    name, _, query = source.removeprefix("torchvision:").partition("?")
-    options = parse_qs(query)
-    if set(options) - {"weights"}:
-        raise SourceError(f"{source!r}: the only option is ?weights=NAME, as in torchvision:{name}?weights=DEFAULT")
-    try:
-        weights = zoo.get_model_weights(name)[options["weights"][0]] if options else None
-        module = zoo.get_model(name, weights=weights)
-    except KeyError as error:
-        raise SourceError(f"{source!r}: torchvision knows no weights {error}; DEFAULT is its best") from error
-    except ValueError as error:
-        raise SourceError(f"{source!r}: {error}; torchvision.models.list_models() lists the names") from error
-    if weights is None:
-        warnings.warn(
-            f"{source} has random weights; add ?weights=DEFAULT for torchvision's own", AssumptionWarning, stacklevel=3
-        )
-        return _from_module(module, input_size, head, name=name)
-    transforms = weights.transforms()
-    model = _from_module(module, input_size or transforms.crop_size[0], head, name=name)
-    model.preprocessing = replace(
-        pictures.PREPROCESSING["torch"],
-        mean=tuple(transforms.mean),
-        std=tuple(transforms.std),
-        central=transforms.crop_size[0] / transforms.resize_size[0],
-    )
-    model.class_names = list(weights.meta["categories"])
-    return model
-
-
-def _from_module(
-    module: nn.Module, input_size: int | tuple[int, ...] | None, head: Head | None, name: str | None = None
-) -> Model:
-    spec = InputSpec(*_image_size(input_size or 224))
-    if input_size is None or not isinstance(input_size, tuple) or len(input_size) != 3:
-        spec = spec._replace(channels=_input_channels(module))
-    like = next(iter([*module.parameters(), *module.buffers()]), torch.empty(0))
-    example = torch.rand(1, *spec, generator=torch.Generator().manual_seed(0))
-    example = example.to(like.device, like.dtype if like.is_floating_point() else torch.float32)
-    try:
-        calls, output = layer_calls(module, example)
-    except LayerError:
-        raise
-    except Exception as error:
-        raise SourceError(
-            f"{type(module).__name__} does not take an image of {tuple(spec)} ({type(error).__name__}: {error}); "
-            f"say input_size=(channels, height, width)"
-        ) from error
-    if not isinstance(output, Tensor) or output.ndim != 2:
-        what = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        raise SourceError(f"{type(module).__name__} gives {what} for one image; expected logits (1, classes)")
-    if output.shape[1] > 1 and bool((output >= 0).all()) and abs(float(output.sum()) - 1) < 1e-4:
-        warnings.warn(
-            f"{type(module).__name__} seems to give probabilities; logits are expected: leave its softmax out",
-            AssumptionWarning,
-            stacklevel=3,
-        )
-    by_path: dict[str, list[LayerCall]] = {}
-    for call in calls:
-        by_path.setdefault(call.site.module, []).append(call)
-    layers = [
-        Layer(path, found[0].class_name, found[0].shape, tuple(call.site for call in found))
-        for path, found in by_path.items()
-    ]
-    return Model(
-        module,
-        input=spec,
-        preprocessing=pictures.PREPROCESSING["torch" if spec.channels == 3 else "unit"],
-        layers=LayerTable(layers),
-        head=head or ("sigmoid" if output.shape[1] == 1 else "softmax"),
-        name=name or type(module).__name__,
-        source=f"{type(module).__module__}.{type(module).__qualname__}",
-    )
-
-
-def _input_channels(module: nn.Module) -> int:
-    convolutions = (part for part in module.modules() if isinstance(part, nn.Conv2d))
-    return next((part.in_channels for part in convolutions), 3)
-
-
-def _image_size(size: int | tuple[int, ...]) -> tuple[int, int, int]:
-    """224, (height, width) or (channels, height, width) as (channels, height, width)."""
-    sizes = (size, size) if isinstance(size, int) else tuple(size)
-    if len(sizes) not in {2, 3} or not all(isinstance(item, int) and item > 0 for item in sizes):
-        raise SourceError(f"input_size={size!r}; expected 224, (height, width) or (channels, height, width)")
-    return (3, *sizes) if len(sizes) == 2 else sizes  # type: ignore[return-value]
-
-
-def _require_as_many_names_as_classes(model: Model) -> None:
-    if model.class_names is None:
-        return
-    with torch.no_grad():
-        outputs = model.logits(torch.zeros(1, *model.input, device=model.device)).shape[1]
-    classes = max(2, outputs)
-    if len(model.class_names) != classes:
-        raise SourceError(f"{len(model.class_names)} class names for a model with {classes} classes")
-
-
-def _find_device(device: str | torch.device) -> torch.device:
+    Raises
+    ------
+    SourceError
+        torch does not know it, or this machine does not have it.
+    """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -14,7 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torchvision
 from torch import Tensor, nn
+
+from torchcam_suite import load
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 MEGABYTE = 2**20
@@ -33,6 +36,16 @@ def script() -> Iterator[Callable[[str], ModuleType]]:
 @pytest.fixture(scope="module")
 def bench_cam(script: Callable[[str], ModuleType]) -> ModuleType:
     return script("bench_cam")
+
+
+@pytest.fixture(scope="module")
+def bench_race(script: Callable[[str], ModuleType]) -> ModuleType:
+    return script("bench_race")
+
+
+@pytest.fixture(scope="module")
+def bench_run_time(script: Callable[[str], ModuleType]) -> ModuleType:
+    return script("bench_run_time")
 
 
 @pytest.fixture(scope="module")
@@ -66,28 +79,28 @@ def case(bench_cam: ModuleType, chunk_size: int = 2) -> Any:
 @pytest.mark.parametrize(
     "values", [[1.0, 2.0], [4.0, 1.0, 3.0, 2.0], [0.5, 0.1, 0.9, 0.3, 0.7, 0.2, 0.8]], ids=lambda values: len(values)
 )
-def test_interquartile_range_is_that_of_numpy(bench_cam: ModuleType, values: list[float]) -> None:
+def test_interquartile_range_is_that_of_numpy(bench_race: ModuleType, values: list[float]) -> None:
     low, high = np.percentile(values, [25, 75])
-    assert bench_cam.interquartile_range(values) == pytest.approx(high - low)
+    assert bench_race.interquartile_range(values) == pytest.approx(high - low)
 
 
-def test_interquartile_range_of_one_value_is_zero(bench_cam: ModuleType) -> None:
-    assert bench_cam.interquartile_range([3.0]) == 0
+def test_interquartile_range_of_one_value_is_zero(bench_race: ModuleType) -> None:
+    assert bench_race.interquartile_range([3.0]) == 0
 
 
-def test_ratios_are_taken_within_a_round(bench_cam: ModuleType) -> None:
+def test_ratios_are_taken_within_a_round(bench_race: ModuleType) -> None:
     # the machine is ten times slower in the second round, for both
-    plain, ours = bench_cam.summarise({"plain": [1.0, 10.0, 2.0], "ours": [1.2, 11.0, 2.6]})
+    plain, ours = bench_race.summarise({"plain": [1.0, 10.0, 2.0], "ours": [1.2, 11.0, 2.6]})
     assert (plain["ratio"], plain["iqr_ratio"], plain["median_seconds"]) == (1, 0, 2)
     assert ours["ratio"] == pytest.approx(1.2)  # of 1.2, 1.1 and 1.3
     assert ours["median_seconds"] == pytest.approx(2.6)
     assert ours["iqr_ratio"] == pytest.approx(0.1)
 
 
-def test_contestants_take_turns_in_another_order_each_round(bench_cam: ModuleType) -> None:
+def test_contestants_take_turns_in_another_order_each_round(bench_race: ModuleType) -> None:
     order: list[str] = []
     calls = {name: lambda name=name: order.append(name) for name in "abc"}
-    seconds = bench_cam.race(calls, 3, torch.device("cpu"))
+    seconds = bench_race.race(calls, 3, torch.device("cpu"))
     assert "".join(order) == "abcbcacab"
     assert [len(values) for values in seconds.values()] == [3, 3, 3]
     assert all(value > 0 for values in seconds.values() for value in values)
@@ -189,6 +202,46 @@ def test_counts_below_one_are_refused(script: Callable[[str], ModuleType], text:
         script("bench_record").at_least_one(text)
 
 
+# ---------------------------------------------------------------- running
+
+
+def test_the_twin_has_the_strides_of_keras_and_the_weights_of_torchvision(bench_run_time: ModuleType) -> None:
+    native = torchvision.models.resnet50(weights=None)
+    twin = bench_run_time.as_in_keras(native)
+    strides = [(block.conv1.stride, block.conv2.stride) for block in (twin.layer3[0], native.layer3[0])]
+    assert strides == [((2, 2), (1, 1)), ((1, 1), (2, 2))]
+    assert torch.equal(twin.layer3[0].conv1.weight, native.layer3[0].conv1.weight)
+    assert twin.eval()(torch.rand(1, 3, 64, 64)).shape == (1, 1000)
+
+
+def test_each_task_computes_what_its_name_says(bench_run_time: ModuleType) -> None:
+    model = load(net(), input_size=(3, 12, 12), device="cpu")
+    images = torch.randn(2, 3, 12, 12, generator=torch.Generator().manual_seed(1))
+    forward, to_layer, to_input = (
+        bench_run_time._call((model.logits, (model, "1")), task, images) for task in bench_run_time.TASKS
+    )
+    assert not forward().requires_grad
+    torch.testing.assert_close(forward(), model.logits(images).detach())
+    # behind the layer there is a mean over 10 x 10 positions, and the weights of class 0
+    expected = (model.module[4].weight[0].detach() / 100)[None, :, None, None].expand(2, 5, 10, 10)
+    torch.testing.assert_close(to_layer(), expected)
+    assert to_input().shape == images.shape
+    assert to_input().std() > 0
+    assert bench_run_time._call((model.logits, None), "to layer", images) is None
+
+
+def test_the_goal_is_that_of_the_fused_import(bench_run_time: ModuleType) -> None:
+    row = {"batch": 1, "task": "forward", "median_seconds": 0.01, "iqr_seconds": 0.001, "iqr_ratio": 0.02}
+    row |= {"forward_flops": 8.18e9}
+    found = [
+        bench_run_time.cells(row | {"name": name, "ratio": ratio})
+        for name, ratio in (("imported", 2.0), ("imported, fused", 1.05), ("imported, fused", 1.051))
+    ]
+    assert [cells[-1] for cells in found] == ["", "met", "no"]
+    assert found[1][:5] == ["imported, fused", "forward", "1", "10.0", "1.0"]
+    assert len(found[0]) == len(bench_run_time.COLUMNS)
+
+
 # ---------------------------------------------------------------- the scripts
 
 
@@ -226,7 +279,7 @@ def test_bench_import_measures_both_routes(tmp_path: Path) -> None:
     for package in ("psutil", "tensorflow", "tf2onnx"):
         if importlib.util.find_spec(package) is None:
             pytest.skip(f"{package} is not installed")
-    options = "--models --stock MobileNetV2 --size 64"
+    options = "--models --stock MobileNetV2 --run-time MobileNetV2 --size 64 --batches 2 --rounds 2 --threads 1"
     found, printed = run_script("bench_import.py", tmp_path / "bench.json", *options.split())
     ours, stock = found["results"]
     assert [ours["error"], stock["error"]] == [None, None]
@@ -244,4 +297,18 @@ def test_bench_import_measures_both_routes(tmp_path: Path) -> None:
     assert all(1e8 < row["peak_bytes"] < 2e10 for row in (ours, stock))
     assert found["goals"] == {"seconds": 30, "peak_bytes": 4_000_000_000}
     assert found["settings"]["size"] == 64
+    running = found["run_time"]["MobileNetV2"]
+    assert running["error"] is None
+    assert [(row["task"], row["name"]) for row in running["run_time"]] == [
+        (task, name)
+        for task in ("forward", "to layer", "to input")
+        for name in ("twin", "twin, fused", "imported", "imported, fused", "keras on torch")
+        if (task, name) != ("to layer", "keras on torch")
+    ]
+    assert all(len(row["seconds"]) == 2 and row["batch"] == 2 for row in running["run_time"])
+    assert all(error < 1e-4 for row in running["run_time"] for error in row["largest_difference"].values())
+    assert {round(row["forward_flops"] / 1e6) for row in running["run_time"] if row["name"] != "keras on torch"} == {
+        round(running["run_time"][0]["forward_flops"] / 1e6)
+    }
+    assert "imported, fused" in printed
     assert max(map(len, printed.splitlines())) <= 80

@@ -15,7 +15,7 @@ from torchcam_suite.cli.output import log, print_json, print_table, status, warn
 from torchcam_suite.demo import ASSETS, LAYERS, sample_images
 from torchcam_suite.explanation import Explanation
 from torchcam_suite.metrics.localisation import pointing_game
-from torchcam_suite.models import load
+from torchcam_suite.sources import load
 
 
 def demo(

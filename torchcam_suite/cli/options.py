@@ -31,8 +31,8 @@ Custom = Annotated[
     list[str] | None,
     typer.Option(
         "--custom",
-        help="module:attribute, code of yours that the checkpoint names: a custom layer or function; or "
-        "Lambda:LAYER=module:function for what a Lambda layer computes.",
+        metavar="CODE",
+        help="module:attribute of yours that the checkpoint names; see docs/importing.md.",
         show_default=False,
     ),
 ]

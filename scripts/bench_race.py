@@ -1,0 +1,73 @@
+"""Timing several contestants against each other, in rounds, so that what else the machine does hits all alike."""
+
+import gc
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+Call = Callable[[], Any]
+
+
+def about_device(device: torch.device) -> dict[str, Any]:
+    return {
+        "type": device.type,
+        "name": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+        "cuda": torch.version.cuda,
+        "tf32_convolutions": torch.backends.cudnn.allow_tf32 if device.type == "cuda" else None,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def race(calls: dict[str, Call], repeats: int, device: torch.device) -> dict[str, list[float]]:
+    """Seconds of every call in every round; the order turns by one from round to round."""
+    names = list(calls)
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for turn in range(repeats):
+        first = turn % len(names)
+        for name in names[first:] + names[:first]:
+            seconds[name].append(measure_seconds(calls[name], device))
+    return seconds
+
+
+def measure_seconds(call: Call, device: torch.device) -> float:
+    gc.collect()
+    synchronize(device)
+    started = time.perf_counter()
+    call()
+    synchronize(device)
+    return time.perf_counter() - started
+
+
+def synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def summarise(seconds: dict[str, list[float]]) -> list[dict[str, Any]]:
+    """Median and interquartile range of the seconds, and of their ratio to the first contestant's, round by round."""
+    baseline = next(iter(seconds.values()))
+    rows = []
+    for name, values in seconds.items():
+        ratios = [value / base for value, base in zip(values, baseline, strict=True)]
+        rows.append(
+            {
+                "name": name,
+                "seconds": values,
+                "median_seconds": statistics.median(values),
+                "iqr_seconds": interquartile_range(values),
+                "ratio": statistics.median(ratios),
+                "iqr_ratio": interquartile_range(ratios),
+            }
+        )
+    return rows
+
+
+def interquartile_range(values: Sequence[float]) -> float:
+    """Range of the middle half, quartiles interpolated; 0 for a single value."""
+    if len(values) == 1:
+        return 0.0
+    quartiles = statistics.quantiles(values, n=4, method="inclusive")
+    return quartiles[2] - quartiles[0]
