@@ -47,6 +47,7 @@ def _prove(structure: onnx.ModelProto, layers: list[dict], folder: Path) -> Cert
     modules = {_tap(layer): _module_name(layer) for layer in layers}
     run = parity.run_taps(build(structure, weights), reference, modules)
     last = parity.channels_last_taps(run, reference, modules)
+    last += graph.one_pixel_taps(structure, {_tap(layer): layer["shape"] for layer in layers})
     if last:
         graph.force_channels_first(structure, last)
         run = parity.run_taps(build(structure, weights), reference, modules)

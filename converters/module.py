@@ -13,6 +13,7 @@ from onnx2torch.onnx_tensor import OnnxTensor
 from torch import fx, nn
 
 from converters.errors import UnsupportedModelError
+from converters.graph.head import LOGITS
 from converters.torch_ops import convert
 
 _binding = threading.Lock()
@@ -86,12 +87,10 @@ def _bound(weights: Mapping[str, torch.Tensor]) -> Iterator[None]:
 def _split_at_head(graph: fx.GraphModule) -> tuple[fx.GraphModule, fx.GraphModule | None]:
     """Cut the module before the softmax or sigmoid that it ends in, taps behind it included."""
     result: Any = next(node for node in graph.graph.nodes if node.op == "output").args[0]
-    last = result
-    while isinstance(last, fx.Node) and isinstance(_part(graph, last), nn.Identity):
-        last = last.args[0]
-    if not isinstance(last, fx.Node) or not isinstance(_part(graph, last), nn.Softmax | nn.Sigmoid):
+    logits = _logits(graph, result)
+    if logits is None:
         return graph, None
-    logits: Any = last.args[0]
+    last = next(node for node in logits.users if _leads_to(node, result))
     behind = {last}
     for node in graph.graph.nodes:
         if behind.intersection(node.all_input_nodes):
@@ -102,12 +101,35 @@ def _split_at_head(graph: fx.GraphModule) -> tuple[fx.GraphModule, fx.GraphModul
     return trunk, head
 
 
+def _logits(graph: fx.GraphModule, result: Any) -> fx.Node | None:
+    """What goes into the last softmax or sigmoid; None if the module does not end in one."""
+    for node in graph.graph.nodes:
+        if node.target == LOGITS:  # the softmax works on maps of one pixel; this is the same as one row
+            return node
+    while isinstance(result, fx.Node) and isinstance(_part(graph, result), nn.Identity):
+        result = result.args[0]
+    ends = isinstance(result, fx.Node) and isinstance(_part(graph, result), nn.Softmax | nn.Sigmoid)
+    return result.args[0] if ends else None
+
+
+def _leads_to(node: fx.Node, result: fx.Node) -> bool:
+    reached = {node}
+    for other in node.graph.nodes:
+        if reached.intersection(other.all_input_nodes):
+            reached.add(other)
+    return result in reached
+
+
 def _subgraph(graph: fx.GraphModule, nodes: list[fx.Node], result: fx.Node) -> fx.GraphModule:
-    """A module of these nodes; the first one is its input."""
+    """A module of these nodes and the constants that they use; the first one is its input."""
     new = fx.Graph()
     copies = {nodes[0]: new.placeholder("images" if nodes[0].op == "placeholder" else "logits")}
     for node in nodes[1:]:
-        copies[node] = new.node_copy(node, copies.__getitem__)
+        for source in node.all_input_nodes:
+            if source not in copies and source.op == "get_attr":
+                copies[source] = new.node_copy(source)
+        if node not in copies:
+            copies[node] = new.node_copy(node, copies.__getitem__)
     new.output(copies[result])
     new.lint()
     return fx.GraphModule(graph, new)

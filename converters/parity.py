@@ -1,6 +1,6 @@
 """The comparison of the torch module with what the original framework computed."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -63,69 +63,85 @@ def run_taps(module: "ImportedModule", reference: Mapping[str, Tensor], modules:
     The pictures run one at a time, and what is compared is taken from each tensor as it passes by, so that a large
     model needs the memory of one. `modules` gives the name of the submodule behind `tap/` of each tap.
     """
-    positions = {name: reference[f"positions/{tap}"].long() for tap, name in modules.items()}
-    wanted = {name for tap, name in modules.items() if f"gradient/{tap}" in reference}
-    pictures = [
-        _run_picture(module, batch[None], direction[None], positions, wanted)
-        for batch, direction in zip(reference["batch"], reference["direction"], strict=True)
+    tap_of = {name: tap for tap, name in modules.items()}
+    recording = _Recording(
+        positions={name: reference[f"positions/{tap}"].long() for name, tap in tap_of.items()},
+        wanted={name for name, tap in tap_of.items() if f"gradient/{tap}" in reference},
+        pictures=len(reference["batch"]),
+    )
+    outputs = [
+        recording.run(module, reference["batch"][i : i + 1], reference["direction"][i : i + 1], i)
+        for i in range(recording.pictures)
     ]
     return TapRun(
-        _stacked([run.activations for run in pictures]),
-        _stacked([run.channels_last for run in pictures]),
-        {name: _all_or_none([run.gradients.get(name) for run in pictures]) for name in wanted},
-        pictures[0].before_head,
-        torch.cat([run.prediction for run in pictures]),
-        torch.cat([run.logits for run in pictures]),
+        recording.activations,
+        recording.channels_last,
+        {name: sketch if recording.arrived[name] else None for name, sketch in recording.gradients.items()},
+        recording.before_head,
+        torch.cat([prediction for prediction, _ in outputs]),
+        torch.cat([logits for _, logits in outputs]),
     )
 
 
-def _run_picture(
-    module: "ImportedModule", picture: Tensor, direction: Tensor, positions: Mapping[str, Tensor], wanted: set[str]
-) -> TapRun:
-    activations: dict[str, Tensor] = {}
-    channels_last: dict[str, Tensor] = {}
-    gradients: dict[str, Tensor | None] = {}
+class _Recording:
+    """What is kept of a run, for all pictures.
 
-    def see(name: str, activation: Tensor) -> Tensor:
-        if name not in positions:
+    The room for it is taken before the run: small tensors that are made between large ones, and stay, would keep the
+    memory of the large ones from being used again (4 GB more for an EfficientNetB7).
+    """
+
+    def __init__(self, positions: Mapping[str, Tensor], wanted: set[str], pictures: int) -> None:
+        self.positions = positions
+        self.pictures = pictures
+        # NaN agrees with nothing: a tap that is not reached fails the proof
+        self.activations = {name: torch.full((pictures, len(at)), torch.nan) for name, at in positions.items()}
+        self.channels_last = {name: torch.full((pictures, len(at)), torch.nan) for name, at in positions.items()}
+        self.gradients = {name: torch.zeros(pictures, samples.BUCKETS) for name in wanted}
+        self.arrived = dict.fromkeys(wanted, 0)
+        self.before_head: set[str] = set()
+
+    def run(self, module: "ImportedModule", picture: Tensor, direction: Tensor, i: int) -> tuple[Tensor, Tensor]:
+        """Run the `i`-th picture (1, C, H, W), forward and backward; its prediction and logits."""
+        with torch.enable_grad():
+            logits = _Taps(module.trunk, lambda name, value: self._see(name, value, i, trunk=True)).run(picture)
+            if logits.requires_grad:
+                (logits * direction.to(logits.device)).sum().backward()
+        with torch.no_grad():
+            logits = prediction = logits.detach()
+            if module.head is not None:
+                prediction = _Taps(module.head, lambda name, value: self._see(name, value, i, trunk=False)).run(logits)
+        return prediction.cpu(), logits.cpu()
+
+    def _see(self, name: str, activation: Tensor, i: int, *, trunk: bool) -> Tensor:
+        if name not in self.positions:
             return activation
-        first, last = _in_keras_order(activation.detach()), activation.detach().reshape(-1)
-        chosen = positions[name].to(activation.device)
-        fits = len(chosen) == 0 or int(chosen[-1]) < len(first)
-        activations[name] = first[chosen].cpu() if fits else first[:0].cpu()
-        channels_last[name] = last[chosen].cpu() if fits else last[:0].cpu()
-        if name not in wanted:
+        if trunk:
+            self.before_head.add(name)
+        flat, chosen = activation.detach().reshape(-1), self.positions[name].to(activation.device)
+        if not len(chosen) or int(chosen[-1]) < len(flat):
+            self.activations[name][i] = flat[_channels_first_positions(chosen, activation.shape)]
+            self.channels_last[name][i] = flat[chosen]
+        if name not in self.gradients:
             return activation
         # each tap gets a tensor of its own, also behind a layer that hands its input through; what comes before
         # the first one that is wanted runs without autograd. Not by view_as: its gradient has other strides, with
         # which batch_norm of torch 2.15 gives a wrong gradient of a single picture
         own = torch.ops.aten.alias(activation) if activation.requires_grad else activation.detach().requires_grad_()
-        own.register_hook(lambda gradient: gradients.__setitem__(name, _sketch(gradient)))
+        own.register_hook(lambda gradient: self._keep_gradient(name, gradient, i))
         return own
 
-    with torch.enable_grad():
-        logits = _Taps(module.trunk, see).run(picture)
-        before_head = set(activations)
-        if logits.requires_grad:
-            (logits * direction.to(logits.device)).sum().backward()
-    with torch.no_grad():
-        logits = logits.detach()
-        prediction = logits if module.head is None else _Taps(module.head, see).run(logits)
-    return TapRun(activations, channels_last, gradients, before_head, prediction.cpu(), logits.cpu())
+    def _keep_gradient(self, name: str, gradient: Tensor, i: int) -> None:
+        flat = _in_keras_order(gradient).detach().float().cpu().numpy()
+        self.gradients[name][i] = torch.from_numpy(samples.sketch(flat))
+        self.arrived[name] += 1
 
 
-def _sketch(gradient: Tensor) -> Tensor:
-    flat = _in_keras_order(gradient).detach().float().cpu().numpy()
-    return torch.from_numpy(samples.sketch(flat)).float()
-
-
-def _stacked(runs: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    return {name: torch.stack([run[name] for run in runs]) for name in runs[0]}
-
-
-def _all_or_none(gradients: Sequence[Tensor | None]) -> Tensor | None:
-    found = [gradient for gradient in gradients if gradient is not None]
-    return torch.stack(found) if len(found) == len(gradients) else None
+def _channels_first_positions(positions: Tensor, shape: torch.Size) -> Tensor:
+    """Positions in a flat (H, W, C) tensor, as Keras has it, as positions in a flat (C, H, W) one."""
+    if len(shape) != 4:
+        return positions
+    _, channels, height, width = shape
+    return positions % channels * (height * width) + positions // channels
 
 
 def channels_last_taps(run: TapRun, reference: Mapping[str, Tensor], modules: Mapping[str, str]) -> list[str]:

@@ -13,8 +13,9 @@ from converters import worker
 
 DATA = Path(__file__).parent / "data"
 
-# the search for doctests takes them for modules, of which there can be only one of a name
-collect_ignore_glob = ["*conftest.py"]
+# The search for doctests imports every module. It takes conftest.py for one, of which there can be only one of a name;
+# and what writes graphs in a process of its own imports TensorFlow, which must not share a process with torch.
+collect_ignore_glob = ["*conftest.py", "*_graphs.py"]
 
 
 @pytest.fixture(scope="session")

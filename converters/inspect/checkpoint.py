@@ -19,11 +19,11 @@ class Checkpoint:
     Attributes
     ----------
     source : Path
-        The whole model (`.h5`, `.hdf5`, `.keras`) or its architecture (`.json`).
+        The whole model (`.h5`, `.hdf5`, `.keras`, `.pb` or a SavedModel folder) or its architecture (`.json`).
     weights : Path or None
         The weights, where `source` is an architecture.
     format : str
-        `"hdf5"`, `"json"` or `"keras"`.
+        `"hdf5"`, `"json"` or `"keras"`; of a TensorFlow graph `"frozen"` or `"savedmodel"`.
     keras_version : str
         As the file says, e.g. `"2.2.4"`; `"2"` where it says nothing.
     architecture : dict
@@ -89,7 +89,7 @@ def inspect(
     Parameters
     ----------
     source : path
-        `.h5`/`.hdf5` or `.keras` (whole model), or `.json` (architecture).
+        `.h5`/`.hdf5` or `.keras` (whole model), `.json` (architecture), `.pb` (frozen graph) or a SavedModel folder.
     weights : path, optional
         The weights file of a `.json` architecture.
     allow : set of str

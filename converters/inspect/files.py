@@ -47,7 +47,10 @@ def existing(path: str | Path) -> Path:
     """The path of a plain file, or an error."""
     path = Path(path)
     if path.is_dir():
-        raise CheckpointError(f"{path} is a folder; expected a Keras .h5, .hdf5, .keras or .json file")
+        raise CheckpointError(
+            f"{path} is a folder; expected a Keras .h5, .hdf5, .keras or .json file, a frozen .pb graph, or the folder "
+            f"of a SavedModel, with a saved_model.pb in it"
+        )
     if not path.is_file():
         raise CheckpointError(f"no such file: {path}")
     return path

@@ -9,8 +9,12 @@ Three ideas make this fast, small and faithful:
    activation is transposed at run time.
 """
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
@@ -21,11 +25,12 @@ import onnx  # noqa: E402
 import tensorflow as tf  # noqa: E402
 import tf2onnx  # noqa: E402
 from onnx import helper  # noqa: E402
-from safetensors.numpy import save_file  # noqa: E402
-from tf2onnx.optimizer import transpose_optimizer  # noqa: E402
 
+from converters import weights_file  # noqa: E402
 from converters.errors import UnsupportedModelError  # noqa: E402
+from converters.tracing import handlers  # noqa: E402
 from converters.tracing.taps import LayerCall, tapped  # noqa: E402
+from converters.tracing.traceable import plain_ops  # noqa: E402
 
 OPSET = 13
 LARGE = 1024  # values; smaller variables stay constants, which tf2onnx can fold
@@ -35,8 +40,8 @@ def write(model: Any, shape: tuple[int, int, int], folder: Path) -> list[dict]:
     """Write `structure.onnx` and `weights.safetensors`; return the table of layer calls, in their order."""
     function, layers = _trace(model, shape)
     graph, weights = _set_weights_apart(function)
-    proto = _to_onnx(graph, list(weights))
-    save_file(weights, folder / "weights.safetensors")
+    proto = to_onnx(graph, list(weights))
+    weights_file.write(weights, folder / "weights.safetensors")
     onnx.save(proto, folder / "structure.onnx")
     return layers
 
@@ -58,7 +63,7 @@ def _trace(model: Any, shape: tuple[int, int, int]) -> tuple[Any, list[dict]]:
 
     def forward(images: tf.Tensor) -> tf.Tensor:
         layers.clear()
-        with tapped(model, tap):
+        with plain_ops(model), tapped(model, tap):
             return tf.identity(tf.cast(model(images, training=False), tf.float32), name="prediction")
 
     signature = [tf.TensorSpec((None, *shape), tf.float32, name="images")]
@@ -73,7 +78,7 @@ def _set_weights_apart(function: Any) -> tuple[Any, dict[str, np.ndarray]]:
         for outer, inner in function.graph.captures
         if inner.dtype == tf.resource
     }
-    traced = function.graph.as_graph_def()
+    traced = _with_plain_reads(function.graph.as_graph_def())
     graph, weights = tf.compat.v1.GraphDef(), {}
     graph.versions.CopyFrom(traced.versions)
     graph.library.CopyFrom(traced.library)
@@ -85,7 +90,7 @@ def _set_weights_apart(function: Any) -> tuple[Any, dict[str, np.ndarray]]:
             _copy_without_control_inputs(node, graph.node.add())
             continue
         variable = variable_of[node.input[0].split(":")[0]]
-        value = np.ascontiguousarray(variable.numpy())
+        value = np.asarray(variable.read_value())  # shares the variable's memory, which variable.numpy() copies
         new = graph.node.add(name=node.name)
         new.attr["dtype"].type = variable.dtype.as_datatype_enum if hasattr(variable.dtype, "as_datatype_enum") else 1
         if value.ndim >= 2 and value.size > LARGE:
@@ -95,7 +100,41 @@ def _set_weights_apart(function: Any) -> tuple[Any, dict[str, np.ndarray]]:
         else:
             new.op = "Const"
             new.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value))
-    return graph, weights
+    _keep_what_leads_to(graph, "prediction")
+    kept = {f"{node.name}:0" for node in graph.node}
+    return graph, {name: array for name, array in weights.items() if name in kept}
+
+
+def _with_plain_reads(graph: Any) -> Any:
+    """Let each lookup in a variable (Embedding) read the variable whole and look up in the result."""
+    for node in [node for node in graph.node if node.op == "ResourceGather"]:
+        dtype = node.attr["dtype"].type
+        read = graph.node.add(name=f"{node.name}/read", op="ReadVariableOp", input=[node.input[0]])
+        read.attr["dtype"].type = dtype
+        axis = graph.node.add(name=f"{node.name}/axis", op="Const")
+        axis.attr["dtype"].type = tf.int32.as_datatype_enum
+        axis.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(0, tf.int32))
+        indices, index_type = node.input[1], node.attr["Tindices"].type
+        node.Clear()
+        node.MergeFrom(tf.compat.v1.NodeDef(name=read.name.removesuffix("/read"), op="GatherV2"))
+        node.input.extend([read.name, indices, axis.name])
+        for name, value in (("Tparams", dtype), ("Tindices", index_type), ("Taxis", tf.int32.as_datatype_enum)):
+            node.attr[name].type = value
+    return graph
+
+
+def _keep_what_leads_to(graph: Any, output: str) -> None:
+    """Drop the nodes that the output does not need, such as the state of a dropout's random numbers."""
+    nodes = {node.name: node for node in graph.node}
+    needed, pending = set(), [output]
+    while pending:
+        name = pending.pop()
+        if name not in needed:
+            needed.add(name)
+            pending += [source.split(":")[0] for source in nodes[name].input]
+    for i in reversed(range(len(graph.node))):
+        if graph.node[i].name not in needed:
+            del graph.node[i]
 
 
 def _copy_without_control_inputs(node: Any, new: Any) -> None:
@@ -105,21 +144,20 @@ def _copy_without_control_inputs(node: Any, new: Any) -> None:
     new.input.extend(data)
 
 
-def _to_onnx(graph: Any, weight_names: list[str]) -> onnx.ModelProto:
+def to_onnx(graph: Any, weight_names: list[str]) -> onnx.ModelProto:
     """Convert with tf2onnx; taps travel as ops of a domain of their own and come out as named Identities."""
-    _let_transposes_through_taps()
+    handlers.prepare()
     try:
-        proto, _ = tf2onnx.convert.from_graph_def(
-            graph,
-            input_names=["images:0", *weight_names],
-            output_names=["prediction:0"],
-            opset=OPSET,
-            inputs_as_nchw=["images:0"],
-            custom_op_handlers={"PreventGradient": (_mark_tap, []), "Erfc": (_erfc_by_erf, [])},
-            extra_opset=[helper.make_opsetid("tap", 1)],
-        )
-    except Exception as error:
-        raise UnsupportedModelError(f"tf2onnx cannot convert this model: {type(error).__name__}: {error}") from error
+        with _without_safety_copies():
+            proto = _converted(graph, weight_names)
+    except Exception:  # an optimizer failed; with copies tf2onnx leaves that one out
+        try:
+            proto = _converted(graph, weight_names)
+        except Exception as error:
+            raise UnsupportedModelError(
+                f"tf2onnx cannot convert this model: {type(error).__name__}: {error}"
+            ) from error
+    handlers.mend_pads(proto)
     for node in proto.graph.node:
         if node.op_type == "Tap":
             tap = next(attribute.s.decode() for attribute in node.attribute if attribute.name == "tap")
@@ -131,28 +169,25 @@ def _to_onnx(graph: Any, weight_names: list[str]) -> onnx.ModelProto:
     return proto
 
 
-def _mark_tap(_: Any, node: Any, *__: Any) -> Any:
-    message = node.get_attr("message").s.decode()
-    node.type, node.domain = "Tap", "tap"
-    node.set_attr("tap", message)
-    return node
+def _converted(graph: Any, weight_names: list[str]) -> onnx.ModelProto:
+    proto, _ = tf2onnx.convert.from_graph_def(
+        graph,
+        input_names=["images:0", *weight_names],
+        output_names=["prediction:0"],
+        opset=OPSET,
+        inputs_as_nchw=["images:0"],
+        custom_op_handlers=handlers.HANDLERS,
+        extra_opset=[helper.make_opsetid("tap", 1)],
+    )
+    return proto
 
 
-def _erfc_by_erf(context: Any, node: Any, name: str, *_: Any) -> Any:
-    """erfc(x) = 1 - erf(x); Keras 3 writes GELU with it, ONNX has only Erf."""
-    node.type = "Erf"
-    one = context.make_const(f"{name}/one", np.array(1, np.float32))
-    difference = context.insert_new_node_on_output("Sub", node.output[0], name=f"{name}/complement")
-    context.replace_inputs(difference, [one.output[0], node.output[0]])
-    return difference
+@contextmanager
+def _without_safety_copies() -> Iterator[None]:
+    """Let tf2onnx optimize a graph without copying it before each of three dozen passes, a third of its time.
 
-
-def _let_transposes_through_taps() -> None:
-    optimizer = transpose_optimizer.TransposeOptimizer
-    install = optimizer._initialize_handlers
-
-    def install_with_tap(self: Any) -> None:
-        install(self)
-        self._handler_map["Tap"] = self._simple_through_handler
-
-    optimizer._initialize_handlers = install_with_tap
+    It takes the presence of the variable for a no, whatever the value.
+    """
+    name = tf2onnx.constants.ENV_TF2ONNX_CATCH_ERRORS
+    with mock.patch.dict(os.environ, {name: "FALSE"}):
+        yield

@@ -27,7 +27,7 @@ from converters.tracing.taps import LayerCall, tapped
 
 # Differentiating keeps the activations of the layers that are differentiated. From which layer on follows from
 # this bound, in values of one picture: a ResNet50 needs 3e7 for all of its layers, an EfficientNetV2-L 8e8.
-DIFFERENTIATED = 2**28
+DIFFERENTIATED = 2**27
 
 Keep = Callable[[str, np.ndarray], None]
 

@@ -28,6 +28,8 @@ def main() -> None:
         write_custom(package, folder / f"custom.{suffix}")
     write_two_inputs(keras, folder / "two_inputs.keras")
     write_small(keras, folder / "keras3.h5")
+    write_small(tf_keras, folder / "keras2.keras")
+    write_preprocessed(keras, folder)
     write_by_name(tf_keras, folder)
 
 
@@ -130,6 +132,25 @@ def small(package: Any) -> Any:
 def write_small(package: Any, file: Path) -> None:
     model = small(package)
     save(file, model, y=model(images(), training=False))
+
+
+def write_preprocessed(package: Any, folder: Path) -> None:
+    """What the applications make of pixels, by the names of ours."""
+    pixels = np.random.default_rng(2).integers(0, 256, (1, 6, 5, 3)).astype("float32")
+    applications = package.applications
+    modules = {
+        "ResNet50": applications.resnet,
+        "VGG16": applications.vgg16,
+        "DenseNet121": applications.densenet,
+        "Xception": applications.xception,
+        "NASNetMobile": applications.nasnet,
+        "ResNet50V2": applications.resnet_v2,
+        "EfficientNetB0": applications.efficientnet,
+        "ConvNeXtTiny": applications.convnext,
+        "MobileNetV3Small": applications.mobilenet_v3,
+    }
+    made = {name: module.preprocess_input(pixels.copy()) for name, module in modules.items()}
+    np.savez(folder / "preprocessed.npz", pixels=pixels, **made)
 
 
 def write_by_name(package: Any, folder: Path) -> None:

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from stored import CHECKPOINTS, require_equal
 
 import converters
-from converters.bundle import new_folder
+from converters.bundle import SCHEMA, new_folder
 from converters.errors import BundleError
 
 FILES = ["graph.onnx", "manifest.json", "proof.safetensors", "weights.safetensors"]
@@ -41,7 +41,7 @@ def test_a_bundle_is_four_plain_files_that_all_may_read() -> None:
 
 def test_the_manifest_says_where_the_model_comes_from(bundle: converters.Bundle) -> None:
     manifest = json.loads((bundle.path / "manifest.json").read_text())
-    assert manifest["schema"] == 1
+    assert manifest["schema"] == SCHEMA
     assert manifest["source"]["files"] == ["model.h5"]
     assert manifest["source"]["format"] == "hdf5"
     assert manifest["source"]["keras_version"] == "2.2.4"
@@ -124,7 +124,7 @@ def test_a_missing_tensor_is_named(bundle: converters.Bundle, name: str, start: 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda manifest: manifest.update(schema=99), "has schema version 99, this version reads 1; convert it again"),
+        (lambda manifest: manifest.update(schema=99), "has schema version 99, this version reads 2; convert it again"),
         (lambda manifest: manifest.pop("schema"), r"manifest\.json is damaged \(KeyError\('schema'\)\)"),
         (lambda manifest: manifest.pop("layers"), r"manifest\.json lacks an entry \(KeyError\('layers'\)\)"),
         (lambda manifest: manifest["layers"][3].pop("shape"), r"lacks an entry \(KeyError\('shape'\)\)"),

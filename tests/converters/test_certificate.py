@@ -21,6 +21,7 @@ from converters.parity import TapRun, certify, run_taps
 from converters.samples import sketch
 
 Reference = dict[str, Tensor]
+Arrays = dict[str, np.ndarray]
 
 
 @pytest.fixture(scope="module")
@@ -253,7 +254,7 @@ def test_a_conversion_that_computes_something_else_leaves_no_bundle(
 ) -> None:
     plain = graph.bind_weights
 
-    def bind_wrongly(proto: onnx.ModelProto, weights: graph.Arrays) -> graph.Arrays:
+    def bind_wrongly(proto: onnx.ModelProto, weights: Arrays) -> Arrays:
         return {name: array * np.float32(1.001) for name, array in plain(proto, weights).items()}
 
     monkeypatch.setattr(graph, "bind_weights", bind_wrongly)

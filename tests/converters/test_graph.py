@@ -175,26 +175,129 @@ def test_a_shape_that_only_follows_the_batch_is_settled(sizes: list[list[int]], 
     constants = {"zero": np.array([0])} | {name: np.array(size) for name, size in zip(names, sizes, strict=True)}
     proto = model(nodes, {"x": (None, 5, 3)}, constants)
     expected = {count: run(proto, x=random(count, 5, 3)) for count in (1, 4)}
-    graph.settle_reshapes(proto)
+    graph.settle_shapes(proto)
     assert ops(proto) == ["Reshape"]
     assert [numpy_helper.to_array(item).tolist() for item in proto.graph.initializer] == [settled]
     for count, result in expected.items():
         np.testing.assert_array_equal(run(proto, x=random(count, 5, 3)), result)
 
 
-def test_a_shape_that_depends_on_more_than_the_batch_stays() -> None:
+def test_sizes_that_are_read_from_a_tensor_are_settled() -> None:
+    nodes = [
+        node("Shape", "x", "shape"),
+        node("Gather", "shape two", "both"),
+        node("Concat", "both rest", "wanted", axis=0),
+        node("MatMul", "x w", "m"),
+        node("Reshape", "m wanted", "y"),
+    ]
+    constants = {"two": np.array([0, 1]), "rest": np.array([2, 3])}
+    proto, weight = model(nodes, {"x": (None, 5, 4), "w": (4, 6)}, constants), random(4, 6, seed=3)
+    expected = {count: run(proto, x=random(count, 5, 4), w=weight) for count in (1, 7)}
+    arrays = graph.bind_weights(proto, {"w": weight})
+    graph.settle_shapes(proto, arrays)
+    assert ops(proto) == ["MatMul", "Reshape"]
+    proto.graph.initializer.append(numpy_helper.from_array(weight, "w"))
+    for count, result in expected.items():
+        np.testing.assert_array_equal(run(proto, x=random(count, 5, 4)), result)
+
+
+def test_a_shape_that_needs_the_batch_twice_stays() -> None:
     nodes = [
         node("Shape", "x", "shape"),
         node("Gather", "shape zero", "batch"),
-        node("Gather", "shape one", "rows"),
-        node("Concat", "batch rows rest", "wanted", axis=0),
-        node("Reshape", "x wanted", "y"),
+        node("Concat", "three batch one batch", "wanted", axis=0),
+        node("Unsqueeze", "x axes", "u"),
+        node("Expand", "u wanted", "y"),
     ]
-    constants = {"zero": np.array([0]), "one": np.array([1]), "rest": np.array([-1])}
-    proto, x = model(nodes, {"x": (None, 5, 3)}, constants), random(2, 5, 3)
-    graph.settle_reshapes(proto)
-    assert ops(proto)[-2:] == ["Concat", "Reshape"]
-    assert run(proto, x=x).shape == (2, 5, 3)
+    constants = {"zero": np.array([0]), "three": np.array([3]), "one": np.array([1]), "axes": np.array([0, 2])}
+    proto, x = model(nodes, {"x": (None, 1)}, constants), random(4, 1)
+    expected = run(proto, x=x)
+    assert expected.shape == (3, 4, 1, 4)
+    graph.settle_shapes(proto)
+    assert ops(proto) == ["Shape", "Gather", "Concat", "Unsqueeze", "Expand"]
+    np.testing.assert_array_equal(run(proto, x=x), expected)
+
+
+def test_an_expand_keeps_the_batch_that_is_there() -> None:
+    nodes = [
+        node("Shape", "x", "shape"),
+        node("Gather", "shape zero", "batch"),
+        node("Concat", "batch five", "wanted", axis=0),
+        node("Expand", "x wanted", "y"),
+    ]
+    proto = model(nodes, {"x": (None, 1)}, {"zero": np.array([0]), "five": np.array([5])})
+    expected = run(proto, x=random(4, 1))
+    assert expected.shape == (4, 5)
+    graph.settle_shapes(proto)
+    assert ops(proto) == ["Expand"]
+    np.testing.assert_array_equal(run(proto, x=random(4, 1)), expected)
+
+
+def test_a_resize_to_sizes_becomes_one_by_factors() -> None:
+    nodes = [
+        node("Shape", "x", "shape"),
+        node("Slice", "shape zero two", "kept"),
+        node("Concat", "kept wanted", "sizes", axis=0),
+        node("Resize", "x  sizes", "y", mode="nearest", coordinate_transformation_mode="asymmetric"),
+    ]
+    nodes[-1].input[:] = ["x", "", "", "sizes"]
+    nodes[-1].attribute.append(helper.make_attribute("nearest_mode", "floor"))
+    constants = {"zero": np.array([0]), "two": np.array([2]), "wanted": np.array([6, 8])}
+    proto, x = model(nodes, {"x": (None, 2, 3, 4)}, constants), random(5, 2, 3, 4)
+    expected = run(proto, x=x)
+    assert expected.shape == (5, 2, 6, 8)
+    graph.settle_shapes(proto)
+    assert ops(proto) == ["Resize"]
+    assert len(proto.graph.node[0].input) == 3
+    np.testing.assert_array_equal(run(proto, x=x), expected)
+
+
+@pytest.mark.parametrize(("least", "branch"), [(5, "Relu"), (6, "Neg")])
+def test_a_branch_that_the_shape_decides_is_put_in_place(least: int, branch: str) -> None:
+    def body(op: str) -> onnx.GraphProto:
+        result = helper.make_tensor_value_info(f"{op}/out", TensorProto.FLOAT, None)
+        return helper.make_graph([node(op, "x", f"{op}/out")], op, [], [result])
+
+    nodes = [
+        node("Shape", "x", "shape"),
+        node("Gather", "shape one", "rows"),
+        node("GreaterOrEqual", "rows least", "enough"),
+        node("If", "enough", "y", then_branch=body("Relu"), else_branch=body("Neg")),
+    ]
+    proto, x = model(nodes, {"x": (None, 5)}, {"one": np.array(1), "least": np.array(least)}), random(3, 5)
+    expected = run(proto, x=x)
+    graph.settle_shapes(proto)
+    assert ops(proto) == [branch]
+    np.testing.assert_array_equal(run(proto, x=x), expected)
+
+
+# ---------------------------------------------------------------- head
+
+
+def head_of_maps(shape: tuple) -> onnx.ModelProto:
+    nodes = [
+        node("Softmax", "x", "p", axis=-1),
+        node("Identity", "p", "tapped", name="tap/softmax#0"),
+        node("Reshape", "tapped row", "y"),
+    ]
+    return model(nodes, {"x": (None, *shape)}, {"row": np.array([-1, int(np.prod(shape))])})
+
+
+def test_the_logits_of_a_map_of_one_pixel_become_one_row() -> None:
+    proto, x = head_of_maps((1, 1, 4)), random(3, 1, 1, 4)
+    expected = run(proto, x=x)
+    graph.settle_head(proto)
+    assert ops(proto) == ["Reshape", "Identity", "Reshape", "Softmax", "Identity", "Reshape"]
+    np.testing.assert_array_equal(run(proto, x=x), expected)
+    proto.graph.output[0].name = "head/logits"
+    (logits,) = ReferenceEvaluator(proto).run(["head/logits"], {"x": x})
+    np.testing.assert_array_equal(logits, x[:, 0, 0])
+
+
+def test_a_softmax_over_whole_maps_is_no_head() -> None:
+    proto = head_of_maps((1, 2, 4))
+    graph.settle_head(proto)
+    assert ops(proto) == ["Softmax", "Identity", "Reshape"]
 
 
 # ---------------------------------------------------------------- ops
@@ -207,6 +310,18 @@ def test_known_ops_pass() -> None:
 def test_unknown_ops_are_refused_each_with_its_node() -> None:
     nodes = [node("Relu", "x", "a"), node("Sinh", "a", "b", name="net/wave"), node("GRU", "b b b", "y", name="net/gru")]
     with pytest.raises(UnsupportedModelError, match=r"^2 ops cannot .*: Sinh in net/wave; GRU in net/gru\. Replace"):
+        graph.check_ops(model(nodes, {"x": (1, 2)}))
+
+
+def test_an_unknown_op_is_told_with_the_layer_that_it_works_for() -> None:
+    nodes = [
+        node("Identity", "x", "a", name="tap/first#0"),
+        node("Sinh", "a", "b", name="net/wave"),
+        node("Relu", "b", "c"),
+        node("Identity", "c", "d", name="tap/block/second#1"),
+        node("Identity", "d", "y", name="tap/third#0"),
+    ]
+    with pytest.raises(UnsupportedModelError, match=r"Sinh in net/wave \(layer 'block/second'\)\. Replace"):
         graph.check_ops(model(nodes, {"x": (1, 2)}))
 
 

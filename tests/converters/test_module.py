@@ -12,6 +12,7 @@ from onnx2torch.onnx_tensor import OnnxTensor
 from torch import nn
 
 from converters.errors import UnsupportedModelError
+from converters.graph import settle_head
 from converters.module import build
 
 RANDOM = np.random.default_rng(0)
@@ -58,6 +59,25 @@ def test_a_head_is_cut_off_and_both_sides_are_right(op: str, function: Callable[
     np.testing.assert_allclose(module(torch.from_numpy(X)), function(logits), rtol=1e-5, atol=1e-6)
     names = {name for name, _ in module.named_modules() if "tap/" in name}
     assert names == {"trunk.tap/dense#0", "head.tap/head#0"}
+
+
+def test_the_logits_of_a_map_of_one_pixel_are_one_row() -> None:
+    head = [
+        node("Reshape", "logits maps", "m2"),
+        node("Softmax", "m2", "p", axis=1),
+        node("Identity", "p", "tapped", "tap/softmax#0"),
+        node("Reshape", "tapped row", "y"),
+    ]
+    proto = classifier(*head)
+    proto.graph.initializer.append(numpy_helper.from_array(np.array([-1, 3, 1, 1]), "maps"))
+    proto.graph.initializer.append(numpy_helper.from_array(np.array([-1, 3]), "row"))
+    settle_head(proto)
+    module = build(proto, {})
+    logits = X.astype(np.float64) @ KERNEL + BIAS
+    np.testing.assert_allclose(module.logits(torch.from_numpy(X)), logits, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(module(torch.from_numpy(X)), softmax(logits), rtol=1e-5, atol=1e-6)
+    names = {name for name, _ in module.named_modules() if "tap/" in name}
+    assert names == {"trunk.tap/dense#0", "head.tap/softmax#0"}
 
 
 def test_without_a_head_logits_and_output_are_the_same() -> None:

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from stored import channels_first, require_equal
 
 import converters
+from converters.applications import PREPROCESSING, find_application
 from converters.errors import CheckpointError, UnsafeCheckpointError, UnsupportedModelError
+from torchcam_suite.images import InputSpec, find_preprocessing, to_tensor
 
 HERE = Path(__file__).parent
 
@@ -62,7 +65,7 @@ def test_an_output_that_needs_the_image_alone_is_found_among_several_inputs(fold
 
 
 def test_an_output_that_needs_more_than_the_image_is_refused(folder: Path) -> None:
-    with pytest.raises(UnsupportedModelError, match="output 'place' cannot be computed from images alone; .*'size'"):
+    with pytest.raises(UnsupportedModelError, match=r"output 'place' cannot be computed from images alone; .*'size'"):
         converters.convert(folder / "two_inputs.keras", input="images", output="place")
 
 
@@ -85,9 +88,10 @@ def test_code_that_the_user_names_is_used(
     assert {"scale", "double", "bend"} <= {row.name for row in bundle.layers}
 
 
+@pytest.mark.usefixtures("no_tensorflow")
 @pytest.mark.parametrize("left_out", [0, 1, 2])
 def test_code_that_nobody_vouches_for_is_refused_without_tensorflow(
-    folder: Path, tmp_path: Path, no_tensorflow: None, left_out: int
+    folder: Path, tmp_path: Path, left_out: int
 ) -> None:
     entries = custom(3)
     name = entries.pop(left_out).rpartition("=")[0].removeprefix("Lambda:") or "bend"
@@ -101,8 +105,9 @@ def test_a_module_that_is_not_there_is_named(folder: Path, tmp_path: Path) -> No
         converters.convert(folder / "custom.keras", custom=entries, out=tmp_path / "bundle")
 
 
+@pytest.mark.usefixtures("no_tensorflow")
 @pytest.mark.parametrize("entry", ["Scale", "mylayers:", ":Scale", "Scale=mylayers", "Lambda:=a:b"])
-def test_an_entry_of_another_form_is_refused(folder: Path, tmp_path: Path, no_tensorflow: None, entry: str) -> None:
+def test_an_entry_of_another_form_is_refused(folder: Path, tmp_path: Path, entry: str) -> None:
     with pytest.raises(CheckpointError, match="expected module:attribute as in mylayers:Scale"):
         converters.convert(folder / "custom.keras", custom=[entry], out=tmp_path / "bundle")
 
@@ -131,6 +136,12 @@ def test_a_whole_model_of_keras_3_in_hdf5(folder: Path) -> None:
     assert bundle.manifest["versions"]["keras"].startswith("3")
 
 
+def test_a_keras_archive_of_keras_2(folder: Path) -> None:
+    bundle = converters.convert(folder / "keras2.keras")
+    require_same(bundle, folder / "keras2.keras.npz")
+    assert bundle.manifest["source"]["keras_version"].startswith("2")
+
+
 def test_weights_in_another_order_are_paired_by_name(folder: Path) -> None:
     bundle = converters.convert(folder / "by_name.json", weights=folder / "by_name.h5")
     require_same(bundle, folder / "by_name.npz")
@@ -147,6 +158,7 @@ def test_an_application_brings_its_preprocessing() -> None:
     assert bundle.certificate.runtime_transposes == 0
 
 
+@pytest.mark.usefixtures("no_tensorflow")
 @pytest.mark.parametrize(
     ("source", "message"),
     [
@@ -155,6 +167,33 @@ def test_an_application_brings_its_preprocessing() -> None:
         ("keras.applications:ResNet50?size=3", "expected keras.applications:ResNet50"),
     ],
 )
-def test_an_application_that_does_not_exist(no_tensorflow: None, source: str, message: str) -> None:
+def test_an_application_that_does_not_exist(source: str, message: str) -> None:
     with pytest.raises(CheckpointError, match=message):
         converters.convert(source)
+
+
+def test_the_preprocessing_of_an_application_is_that_of_keras(folder: Path) -> None:
+    stored = np.load(folder / "preprocessed.npz")
+    names = [name for name in stored if name != "pixels"]
+    assert {PREPROCESSING[name] for name in names} == {"raw", "tf", "torch", "caffe"}
+    for name in names:
+        picture = Image.fromarray(stored["pixels"][0].astype(np.uint8))
+        spec = InputSpec(3, *stored["pixels"].shape[1:3])
+        ours = to_tensor([picture], spec, find_preprocessing(PREPROCESSING[name])).numpy()
+        np.testing.assert_allclose(ours.transpose(0, 2, 3, 1), stored[name], rtol=1e-5, atol=1e-4)
+
+
+def test_imagenet_weights_come_with_the_names_of_the_classes() -> None:
+    names = find_application("keras.applications:ResNet50").class_names
+    assert names is not None
+    assert (len(names), names[0], names[207], names[999]) == (1000, "tench", "golden retriever", "toilet tissue")
+
+
+def test_weights_that_cannot_be_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    with pytest.raises(
+        CheckpointError, match="cannot build MobileNetV2 with its imagenet weights, which Keras downloads"
+    ):
+        converters.convert("keras.applications:MobileNetV2", out=tmp_path / "bundle", cache=False)
+    assert not (tmp_path / "bundle").exists()

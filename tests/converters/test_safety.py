@@ -55,6 +55,17 @@ def test_a_file_that_bites_is_refused_by_reading_alone(malicious: Path, name: st
     assert list((malicious / "canaries").iterdir()) == []
 
 
+@pytest.mark.usefixtures("no_tensorflow")
+def test_a_pickled_torch_module_is_refused_by_reading_alone(tmp_path: Path) -> None:
+    script = Path(__file__).with_name("malicious_torch_module.py")
+    made = subprocess.run([sys.executable, str(script), str(tmp_path)], timeout=300, capture_output=True, text=True)
+    # loaded naively, the very same file did it
+    assert made.stdout.split() == ["bitten"], made.stderr[-500:]
+    with pytest.raises(UnsafeCheckpointError, match="net > bite is a TorchModuleWrapper: it unpickles a PyTorch"):
+        converters.convert(tmp_path / "torch_module.keras")
+    assert [path.name for path in tmp_path.iterdir()] == ["torch_module.keras"]
+
+
 def test_what_a_model_was_trained_with_is_left_in_the_file(
     malicious: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,101 @@
+"""Every layer kind that an image classifier may hold, made by both Keras generations, imports and is proved.
+
+The table is in `layer_table`. A kind passes if output, taps and gradients agree with the original (the certificate),
+if a batch of another size gives what Keras itself predicts, and if each layer has a tap with its output, channels
+first.
+"""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from layer_kind import BOTH
+from layer_kinds import folder_of, read_checkpoint
+from layer_table import KINDS
+
+from converters import errors
+from converters.assembly import assemble
+from converters.bundle import Bundle, open_bundle
+
+CASES = [
+    pytest.param(number, package, id=f"{package}-{kind.name}")
+    for number, kind in enumerate(KINDS)
+    for package in kind.packages
+]
+
+
+@pytest.fixture(scope="module")
+def traced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder of each kind, traced by one process for each Keras package."""
+    folder = tmp_path_factory.mktemp("kinds")
+    script = Path(__file__).with_name("layer_kinds.py")
+    started = {}
+    for package in BOTH:
+        command = [sys.executable, str(script), package, str(folder)]
+        with (folder / f"{package}.log").open("wb") as log:
+            started[package] = subprocess.Popen(command, stdout=log, stderr=log, cwd=Path(__file__).parents[2])
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for package, process in started.items():
+            assert process.wait(timeout=1200) == 0, (folder / f"{package}.log").read_text(errors="replace")[-3000:]
+        yield folder
+    finally:
+        torch.set_num_threads(threads)
+        for process in started.values():
+            process.kill()
+            process.wait()
+        shutil.rmtree(folder)
+
+
+def assembled(folder: Path) -> Bundle:
+    """What a conversion makes of a traced kind; raises what it raises."""
+    outcome = json.loads((folder / "outcome.json").read_text())
+    if outcome["error"] is not None:
+        raise getattr(errors, outcome["error"])(outcome["message"])
+    bundle = folder / "bundle"
+    bundle.mkdir()
+    assemble(read_checkpoint(folder), json.loads((folder / "facts.json").read_text()), folder, bundle)
+    return open_bundle(bundle)
+
+
+def channels_first(shape: list[int]) -> tuple[int, ...]:
+    return (shape[2], shape[0], shape[1]) if len(shape) == 3 else tuple(shape)
+
+
+@pytest.mark.parametrize(("number", "package"), CASES)
+def test_a_layer_kind_imports_and_is_proved(traced: Path, number: int, package: str) -> None:
+    kind, folder = KINDS[number], folder_of(traced, package, number)
+    if kind.refused is not None:
+        name, _, pattern = kind.refused.partition(":")
+        with pytest.raises(getattr(errors, name)) as caught:
+            assembled(folder)
+        assert type(caught.value).__name__ == name
+        assert re.search(pattern.strip(), str(caught.value))
+        return
+    bundle = assembled(folder)  # raises ParityError if output, a tap or a gradient differs
+    module = bundle.module()
+    outputs: dict[str, Any] = {}
+    for row in bundle.layers:
+        module.get_submodule(row.module).register_forward_hook(
+            lambda _, __, output, tap=row.tap: outputs.__setitem__(tap, tuple(output.shape[1:]))
+        )
+    expected = np.load(folder / "expected.npz")
+    images = expected["x"] if kind.twin else expected["x"].transpose(0, 3, 1, 2)
+    with torch.inference_mode():
+        ours = module(torch.from_numpy(np.ascontiguousarray(images))).numpy()
+    assert np.ptp(expected["y"], axis=0).max() > 1e-3, "Keras predicts the same of all images"
+    np.testing.assert_allclose(ours, expected["y"], rtol=kind.tolerance, atol=kind.tolerance)
+    assert {row.tap: row.shape for row in bundle.layers if len(row.shape) == 3} == {
+        row.tap: outputs[row.tap] for row in bundle.layers if len(row.shape) == 3
+    }
+    for layer, shape in json.loads((folder / "shapes.json").read_text()).items():
+        assert outputs[f"{layer}#0"] == (tuple(shape) if kind.twin else channels_first(shape))
