@@ -54,7 +54,13 @@ def _prove(structure: onnx.ModelProto, layers: list[dict], folder: Path) -> Cert
     for layer in layers:
         name = _module_name(layer)
         layer["module"] = f"{'trunk' if name in run.before_head else 'head'}.tap/{name}"
-    return parity.certify(run, reference, modules, graph.runtime_transposes(structure))
+    return parity.certify(
+        run,
+        reference,
+        modules,
+        graph.runtime_transposes(structure),
+        exact=lambda: parity.run_exactly(build(structure, weights), reference, modules),
+    )
 
 
 def _tap(layer: dict[str, Any]) -> str:

@@ -131,7 +131,7 @@ class Bundle:
         """
         from converters import graph
         from converters.module import build
-        from converters.parity import certify, run_taps
+        from converters.parity import certify, run_exactly, run_taps
         from converters.proving import full_precision, what_to_do
 
         structure, weights = read_structure_and_weights(self.path)
@@ -144,7 +144,14 @@ class Bundle:
         with full_precision():
             run = run_taps(build(structure, weights).to(device), reference | images, taps)
         try:
-            return certify(run, reference, taps, graph.runtime_transposes(structure))
+            transposes = graph.runtime_transposes(structure)
+            return certify(
+                run,
+                reference,
+                taps,
+                transposes,
+                exact=lambda: run_exactly(build(structure, weights), reference, taps),
+            )
         except ParityError as error:
             raise ParityError(f"{error}. {what_to_do(self.certificate.torch, device)}") from error
 

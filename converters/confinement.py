@@ -27,7 +27,7 @@ _NEEDED = frozenset(
     PYTHONOPTIMIZE PYTHONUTF8 PYTHONIOENCODING COVERAGE_PROCESS_START
     """.split()
 )
-_NEEDED_FAMILIES = ("LC_", "TF_", "OMP_", "MKL_", "OPENBLAS_", "KMP_")
+_NEEDED_FAMILIES = ("LC_", "TF_CPP_", "TF_ENABLE_", "TF_NUM_", "TF_XLA_", "OMP_", "MKL_", "OPENBLAS_", "KMP_")
 _FOR_DOWNLOADS = frozenset(
     "http_proxy https_proxy no_proxy all_proxy ssl_cert_file ssl_cert_dir requests_ca_bundle curl_ca_bundle".split()
 )

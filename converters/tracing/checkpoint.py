@@ -18,7 +18,7 @@ def trace(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     head = keras_model.find_head(model)
     # the reference comes first: it runs the untouched model
     original = reference.KerasOriginal(model, head)
-    reference.write(original, shape, raw_pixels=job["raw_pixels"], folder=folder)
+    reference.write(original, shape, raw_pixels=job["raw_pixels"], folder=folder, weights=model.count_params())
     layers = export.write(model, shape, folder)
     return {
         "keras_package": model.__class__.__module__.split(".")[0],

@@ -6,7 +6,8 @@ Written to `reference.safetensors`:
     direction (N, K)         the gradients are those of sum(logits * direction)
     positions/TAP (S,)       in one picture's flat tensor, in Keras' own order (channels last)
     activation/TAP (N, S)    values there
-    gradient/TAP (N, B)      sketch of the gradient at the tap, whole; see `converters.samples`
+    gradient/TAP (M, B)      sketches of the whole gradient at the tap (see `converters.samples`), of the first M
+                             pictures: all, or one for a large model
 
 Pictures run one at a time, so that a large model needs the memory of one.
 """
@@ -28,6 +29,8 @@ from converters.tracing.taps import LayerCall, tapped
 # Differentiating keeps the activations of the layers that are differentiated. From which layer on follows from
 # this bound, in values of one picture: a ResNet50 needs 3e7 for all of its layers, an EfficientNetV2-L 8e8.
 DIFFERENTIATED = 2**27
+# From this many weights on, one picture is differentiated instead of three: for a ConvNeXtXLarge TensorFlow takes 20 s.
+LARGE = 2**28
 
 Keep = Callable[[str, np.ndarray], None]
 
@@ -44,8 +47,11 @@ class Original(Protocol):
         """Logits (1, K), and the sketch of d sum(logits * direction) / d tap where there is such a gradient."""
 
 
-def write(original: Original, shape: tuple[int, int, int], *, raw_pixels: bool, folder: Path) -> None:
-    """Run the untouched model natively, forward and backward, and write what it computes."""
+def write(original: Original, shape: tuple[int, int, int], *, raw_pixels: bool, folder: Path, weights: int = 0) -> None:
+    """Run the untouched model natively, forward and backward, and write what it computes.
+
+    `weights`, their number, tells whether the model is large.
+    """
     batch = reference_batch(shape, raw_pixels)
     sizes: dict[str, int] = {}
     stored: dict[str, Any] = {}
@@ -64,7 +70,8 @@ def write(original: Original, shape: tuple[int, int, int], *, raw_pixels: bool, 
     watched = last_within(sizes, DIFFERENTIATED)
     logits = []
     for i, picture in enumerate(pictures):
-        one, gradients = original.backward(picture, direction[i : i + 1], watched)
+        differentiated = i == 0 or weights < LARGE
+        one, gradients = original.backward(picture, direction[i : i + 1], watched if differentiated else [])
         logits.append(one)
         for tap, gradient in gradients.items():
             stored.setdefault(f"gradient/{tap}", []).append(gradient.astype("float32"))
@@ -110,7 +117,7 @@ class KerasOriginal:
         self._model = model
         self._head = head
         self._forward: Any = None
-        self._backward: Any = None
+        self._backward: dict[int, Any] = {}
 
     def forward(self, picture: np.ndarray, keep: Keep) -> np.ndarray:
         """In a graph, which lets go of each activation when it was used; eager Keras keeps them all to the end."""
@@ -137,12 +144,12 @@ class KerasOriginal:
 
         (Eager TensorFlow 2.21 computes them all the same, and corrupts its heap doing so for some pointwise kernels.)
         """
-        if self._backward is None:
+        if len(taps) not in self._backward:
             signature = [tf.TensorSpec(picture.shape, tf.float32), tf.TensorSpec(direction.shape, tf.float32)]
             with _without_activation(self._head) as cut:
                 function = tf.function(self._logits_and_gradients(set(taps), cut), signature, autograph=False)
-                self._backward = function.get_concrete_function()
-        logits, gradients = self._backward(tf.constant(picture), tf.constant(direction))
+                self._backward[len(taps)] = function.get_concrete_function()
+        logits, gradients = self._backward[len(taps)](tf.constant(picture), tf.constant(direction))
         return logits.numpy(), {tap: gradient.numpy() for tap, gradient in gradients.items()}
 
     def _logits_and_gradients(self, watched: set[str], cut: "Cut") -> Callable[[tf.Tensor, tf.Tensor], Any]:

@@ -17,7 +17,7 @@ from torch import Tensor
 import converters
 from converters import graph
 from converters.errors import ParityError
-from converters.parity import TapRun, certify, run_taps
+from converters.parity import TapRun, certify, run_exactly, run_taps
 from converters.samples import sketch
 
 Reference = dict[str, Tensor]
@@ -285,3 +285,51 @@ def test_what_lies_too_deep_to_be_differentiated_is_compared_by_its_activation(
     whole = proof[0].gradients["conv2d_5#0"]
     assert whole is not None
     assert torch.equal(run.gradients["conv2d_5#0"], whole)
+
+
+# ---------------------------------------------------------------- rounding of float32
+
+
+def shifted(run: TapRun, by: float) -> TapRun:
+    """A run whose activations differ by a share of each tap's maximum."""
+    moved = {name: values + by * values.abs().max() for name, values in run.activations.items()}
+    return dataclasses.replace(run, activations=moved)
+
+
+def test_what_float32_rounds_away_is_measured_and_granted(proof: tuple[TapRun, Reference, dict[str, str]]) -> None:
+    run, reference, modules = proof
+    ours = shifted(run, 4e-5)  # of the maximum: more than the tolerance at small values
+    with pytest.raises(ParityError, match="differs from the original by 4.0e-05"):
+        certify(ours, reference, modules, transposes=0)
+    # float64 lies in the middle, so that half the difference is rounding of ours
+    certificate = certify(ours, reference, modules, transposes=0, exact=lambda: shifted(run, 2e-5))
+    assert certificate.rounding == pytest.approx(3 * 2e-5, rel=0.01)
+
+
+def test_what_is_no_rounding_is_not_granted(proof: tuple[TapRun, Reference, dict[str, str]]) -> None:
+    run, reference, modules = proof
+    with pytest.raises(ParityError, match="differs from the original by 4.0e-05"):
+        certify(shifted(run, 4e-5), reference, modules, transposes=0, exact=lambda: shifted(run, 4e-5))
+
+
+def test_more_rounding_than_is_usual_is_not_granted(proof: tuple[TapRun, Reference, dict[str, str]]) -> None:
+    run, reference, modules = proof
+    with pytest.raises(ParityError, match=r"by 1.0e-03 .* \+ 1e-04 of the maximum for the rounding of float32"):
+        certify(shifted(run, 1e-3), reference, modules, transposes=0, exact=lambda: run)
+
+
+def test_float64_is_not_asked_where_float32_will_do(families: converters.Bundle) -> None:
+    assert families.certificate.rounding == 0
+
+
+def test_a_run_in_float64_is_close_and_not_the_same(
+    families: converters.Bundle, proof: tuple[TapRun, Reference, dict[str, str]]
+) -> None:
+    run, reference, modules = proof
+    exact = run_exactly(families.module(), reference, modules)
+    differences = [
+        float((run.activations[name] - exact.activations[name]).abs().max() / run.activations[name].abs().max())
+        for name in modules.values()
+    ]
+    assert 0 < max(differences) < 1e-5
+    assert exact.logits.dtype == torch.float64

@@ -51,7 +51,7 @@ print(json.dumps({
     "file": refused(write),
     "core": resource.getrlimit(resource.RLIMIT_CORE)[0],
     "user": os.getuid(),
-    "secret": os.environ.get("SECRET_TOKEN"),
+    "secret": os.environ.get("SECRET_TOKEN") or os.environ.get("TF_TOKEN_app_example"),
     "home": os.path.expanduser("~"),
 }))
 """
@@ -60,7 +60,8 @@ print(json.dumps({
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the limits are those of Linux")
 @pytest.mark.parametrize("network", [False, True])
 def test_the_process_is_confined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, network: bool) -> None:
-    monkeypatch.setenv("SECRET_TOKEN", "hunter2")
+    for name in ("SECRET_TOKEN", "TF_TOKEN_app_example"):  # the second one is of another program called TF
+        monkeypatch.setenv(name, "hunter2")
     limits = confinement.Limits(memory=1 << 30, cpu_seconds=60, file_size=1 << 20)
     confined = json.dumps({"limits": limits.to_json(), "network": network})
     with socket.create_server(("127.0.0.1", 0)) as server:
