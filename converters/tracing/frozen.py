@@ -87,18 +87,8 @@ def _image_shape(source: Source, input_size: list[int] | None) -> tuple[int, int
         raise UnsupportedModelError(
             f"input {source.input!r} has shape {shape}; expected pictures: [images, height, width, channels]"
         )
-    if input_size is not None:
-        if any(known not in (None, asked) for known, asked in zip((height, width), input_size, strict=True)):
-            raise UnsupportedModelError(
-                f"the model's input is {height}x{width}, which input_size={tuple(input_size)} cannot change"
-            )
-        height, width = input_size
-    if height is None or width is None:
-        raise UnsupportedModelError(
-            f"the model takes pictures of any size ({height}x{width}); choose one: input_size=(224, 224), "
-            f"on the command line --input-size 224"
-        )
-    return int(height), int(width), int(channels or 3)  # a graph that does not say is fed with colours
+    # a graph that does not say is fed with colours
+    return *keras_model.picture_size(height, width, input_size), int(channels or 3)
 
 
 def _require_classes(output: Any) -> None:

@@ -22,18 +22,21 @@ def _mark_tap(_: Any, node: Any, *__: Any) -> Any:
 def _erfc_by_erf(context: Any, node: Any, name: str, *_: Any) -> Any:
     """erfc(x) = 1 - erf(x); Keras 3 writes GELU with it, ONNX has only Erf."""
     node.type = "Erf"
-    one = context.make_const(f"{name}/one", np.array(1, np.float32))
-    difference = context.insert_new_node_on_output("Sub", node.output[0], name=f"{name}/complement")
-    context.replace_inputs(difference, [one.output[0], node.output[0]])
-    return difference
+    return _difference_with_one(context, node, f"{name}/complement", one_first=True)
 
 
 def _expm1_by_exp(context: Any, node: Any, name: str, *_: Any) -> Any:
     """expm1(x) = exp(x) - 1; Keras 3 writes CELU with it."""
     node.type = "Exp"
+    return _difference_with_one(context, node, f"{name}/less_one", one_first=False)
+
+
+def _difference_with_one(context: Any, node: Any, name: str, *, one_first: bool) -> Any:
+    """1 minus the node's output, or the output minus 1, in the place of the output."""
     one = context.make_const(f"{name}/one", np.array(1, np.float32))
-    difference = context.insert_new_node_on_output("Sub", node.output[0], name=f"{name}/less_one")
-    context.replace_inputs(difference, [node.output[0], one.output[0]])
+    difference = context.insert_new_node_on_output("Sub", node.output[0], name=name)
+    operands = [one.output[0], node.output[0]]
+    context.replace_inputs(difference, operands if one_first else operands[::-1])
     return difference
 
 

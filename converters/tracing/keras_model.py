@@ -97,8 +97,24 @@ def image_shape(model: Any, input_size: list[int] | None) -> tuple[int, int, int
     height, width, channels = model.inputs[0].shape[1:]
     if is_channels_first(model):
         channels, height, width = height, width, channels
+    height, width = picture_size(height, width, input_size)
+    if len(model.outputs[0].shape) != 2 or model.outputs[0].shape[1] is None:
+        raise UnsupportedModelError(
+            f"the model's output has shape {tuple(model.outputs[0].shape)}; expected (images, classes)"
+        )
+    return height, width, int(channels)
+
+
+def picture_size(height: int | None, width: int | None, input_size: list[int] | None) -> tuple[int, int]:
+    """The size of the pictures, what the model leaves free taken from `input_size`.
+
+    Raises
+    ------
+    UnsupportedModelError
+        The model leaves a size free and nobody chose it, or fixes another.
+    """
     if input_size is not None:
-        if (height, width) not in {(None, None), tuple(input_size)}:
+        if any(known not in (None, asked) for known, asked in zip((height, width), input_size, strict=True)):
             raise UnsupportedModelError(
                 f"the model's input is {height}x{width}, which input_size={tuple(input_size)} cannot change"
             )
@@ -108,11 +124,7 @@ def image_shape(model: Any, input_size: list[int] | None) -> tuple[int, int, int
             f"the model takes pictures of any size ({height}x{width}); choose one: input_size=(224, 224), "
             f"on the command line --input-size 224"
         )
-    if len(model.outputs[0].shape) != 2 or model.outputs[0].shape[1] is None:
-        raise UnsupportedModelError(
-            f"the model's output has shape {tuple(model.outputs[0].shape)}; expected (images, classes)"
-        )
-    return int(height), int(width), int(channels)
+    return int(height), int(width)
 
 
 # what computes a softmax or sigmoid in its call: layers, operations of Keras 3, functions in Keras 2
