@@ -15,7 +15,7 @@ DATA = Path(__file__).parent / "data"
 
 # The search for doctests imports every module. It takes conftest.py for one, of which there can be only one of a name;
 # and what writes graphs in a process of its own imports TensorFlow, which must not share a process with torch.
-collect_ignore_glob = ["*conftest.py", "*_graphs.py"]
+collect_ignore_glob = ["*conftest.py", "*graphs.py"]
 
 
 @pytest.fixture(scope="session")

@@ -59,7 +59,7 @@ def test_someone_unknown_cannot_be_asked(bundle: Bundle, run: Run) -> None:
 
 
 def test_a_proof_that_fails_says_what_to_do(bundle: Bundle, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise ParityError("layer call 'conv2d_1#0' differs")
 
     monkeypatch.setattr("converters.parity.certify", fail)
