@@ -9,6 +9,10 @@ import tensorflow as tf
 from converters.errors import CheckpointError
 from converters.tracing.reference import reference_batch
 
+RANDOM = {"gamma": (0.8, 1.2), "beta": (-0.2, 0.2), "moving_mean": (-0.2, 0.2), "moving_variance": (0.5, 2.0)}
+# With statistics that do not fit, the activations of these grow or die until nothing is left to compare
+CALIBRATED = {"EfficientNetV2M", "EfficientNetV2L", "MobileNet"}
+
 
 def build(job: dict[str, Any]) -> Any:
     """The model that the job names, at the size that it asks for.
@@ -30,33 +34,27 @@ def build(job: dict[str, Any]) -> Any:
             f"keras.applications cannot build {name}{wanted} here: {str(error).strip().splitlines()[0]:.300}"
         ) from error
     if weights is None:
-        _randomise(model, job["raw_pixels"])
+        _randomise(model, name in CALIBRATED, job["raw_pixels"])
     return model
 
 
-def _randomise(model: Any, raw_pixels: bool) -> None:
-    """Give each BatchNormalization weights of its own, near to the statistics of some pictures.
-
-    The fresh ones, 0 and 1, would hide a layer that is left out or misplaced; and statistics that do not fit let the
-    activations of a deep network grow until rounding is all that is left of them.
-    """
+def _randomise(model: Any, calibrated: bool, raw_pixels: bool) -> None:
+    """Give each BatchNormalization weights of its own; the fresh ones, 0 and 1, would hide one that is misplaced."""
     random = np.random.default_rng(0)
     layers = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
-    if not layers:
-        return
+    for layer in layers:
+        for variable in layer.weights:
+            variable.assign(random.uniform(*RANDOM[variable.name], variable.shape))
+    if layers and calibrated:
+        _calibrate(model, layers, reference_batch(model.inputs[0].shape[1:], raw_pixels))
+
+
+def _calibrate(model: Any, layers: list[Any], pictures: np.ndarray) -> None:
+    """Set the statistics to those of some pictures."""
     momenta = [layer.momentum for layer in layers]
     for layer in layers:
         layer.momentum = 0.0
-        if layer.scale:
-            layer.gamma.assign(random.uniform(0.8, 1.2, layer.gamma.shape))
-        if layer.center:
-            layer.beta.assign(random.uniform(-0.2, 0.2, layer.beta.shape))
-    size = model.inputs[0].shape[1:]
-    pictures = tf.constant(reference_batch(size, raw_pixels))
     # in a graph, which lets go of each activation when it was used
-    tf.function(lambda: model(pictures, training=True), autograph=False)()
+    tf.function(lambda: model(tf.constant(pictures), training=True), autograph=False)()
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum
-        spread = np.sqrt(np.asarray(layer.moving_variance))
-        layer.moving_mean.assign_add(0.1 * spread * random.uniform(-1, 1, spread.shape))
-        layer.moving_variance.assign(spread**2 * random.uniform(0.8, 1.25, spread.shape))
