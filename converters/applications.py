@@ -4,6 +4,7 @@ Keras itself builds them and downloads their weights; what Keras keeps beside th
 preprocessing and the names of the classes, is here as data.
 """
 
+import difflib
 import hashlib
 import importlib.metadata
 from dataclasses import dataclass
@@ -113,8 +114,6 @@ def find_application(source: str) -> Application:
     """
     name, _, query = source.removeprefix(PREFIX).partition("?")
     if name not in PREPROCESSING:
-        import difflib
-
         close = difflib.get_close_matches(name, PREPROCESSING, 3, 0.4) or sorted(PREPROCESSING)[:3]
         raise CheckpointError(f"keras.applications has no model {name!r}; did you mean {', '.join(close)}?")
     options = parse_qs(query, keep_blank_values=True)

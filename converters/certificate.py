@@ -29,8 +29,6 @@ class Certificate:
     rounding : float
         The largest part of a maximum that was granted, beside the tolerance, for the rounding of float32 as a run in
         float64 shows it; 0 where none was needed.
-    gradient_rounding : float
-        The same of 1 - cosine of a gradient.
     torch : str
         Version of torch that computed it.
     """
@@ -45,7 +43,6 @@ class Certificate:
     worst_cosine: float
     runtime_transposes: int
     rounding: float
-    gradient_rounding: float
     torch: str
 
     def to_json(self) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 
 _NAMES = {"float32": "F32", "float16": "F16", "float64": "F64", "int64": "I64", "int32": "I32"}
 _DTYPES = {name: np.dtype(dtype) for dtype, name in _NAMES.items()}
-_ALIGNED = 8  # bytes; safetensors asks for it, so that a mapped file can be used as it is
+_LINE = 64  # bytes of a cache line, where torch's own tensors begin; safetensors itself asks for 8
 
 
 class Place(NamedTuple):
@@ -26,16 +26,19 @@ class Place(NamedTuple):
 
 
 def write(arrays: Mapping[str, np.ndarray], file: Path) -> None:
-    """Write arrays of any layout, one after the other; only one at a time is made contiguous."""
+    """Write arrays of any layout, one after the other; only one at a time is made contiguous.
+
+    The format allows no gaps. Arrays that fill whole cache lines come first, so that they begin at one when mapped.
+    """
     header, offset = {}, 0
-    ordered = sorted(arrays, key=lambda name: (-arrays[name].dtype.itemsize, name))
+    ordered = sorted(arrays, key=lambda name: (arrays[name].nbytes % _LINE > 0, -arrays[name].dtype.itemsize, name))
     for name in ordered:
         array = arrays[name]
         end = offset + array.nbytes
         header[name] = {"dtype": _NAMES[array.dtype.name], "shape": list(array.shape), "data_offsets": [offset, end]}
         offset = end
     text = json.dumps(header).encode()
-    text += b" " * (-len(text) % _ALIGNED)
+    text += b" " * (-(8 + len(text)) % _LINE)
     with file.open("wb") as opened:
         opened.write(struct.pack("<Q", len(text)) + text)
         for name in ordered:

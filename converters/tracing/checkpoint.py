@@ -105,19 +105,27 @@ def _check_shapes(model: Any, file: Path, name: str) -> bool:
     with h5py.File(file, "r") as opened:
         group = opened.get("model_weights", opened)
         stored = {
-            layer: [group[layer][weight].shape for weight in weights]
+            layer: sorted(group[layer][weight].shape for weight in weights)
             for layer in listed_names(group, "layer_names")
             if (weights := listed_names(group[layer], "weight_names"))
         }
-    wanted = {layer.name: [tuple(variable.shape) for variable in layer.weights] for layer in model.layers}
+    wanted = {layer.name: sorted(tuple(variable.shape) for variable in layer.weights) for layer in model.layers}
     wanted = {layer: shapes for layer, shapes in wanted.items() if shapes}
+    if not stored:
+        return True
     for layer, shapes in wanted.items():
-        if layer in stored and sorted(stored[layer]) != sorted(shapes):
+        if layer in stored and stored[layer] != shapes:
             raise CheckpointError(
                 f"{name} does not fit the architecture: layer {layer!r} has weights of shapes "
                 f"{shapes} in the architecture and {stored[layer]} in the file"
             )
-    return not stored or list(stored) == list(wanted)
+    if missing := [layer for layer in wanted if layer not in stored]:
+        # paired by name, Keras would leave these as they were built
+        raise CheckpointError(
+            f"{name} does not fit the architecture: it holds no weights for {', '.join(map(repr, missing[:4]))}"
+            f"{f' and {len(missing) - 4} more layers' if len(missing) > 4 else ''}; give the weights of this model"
+        )
+    return list(stored) == list(wanted)
 
 
 def _first_line(error: Exception) -> str:

@@ -302,20 +302,20 @@ def test_what_float32_rounds_away_is_measured_and_granted(proof: tuple[TapRun, R
     with pytest.raises(ParityError, match=r"differs from the original by 4\.0e-05"):
         certify(ours, reference, modules, transposes=0)
     # float64 lies in the middle, so that half the difference is rounding of ours
-    certificate = certify(ours, reference, modules, transposes=0, exact=lambda _: shifted(run, 2e-5))
+    certificate = certify(ours, reference, modules, transposes=0, exact=lambda: shifted(run, 2e-5))
     assert certificate.rounding == pytest.approx(3 * 2e-5, rel=0.01)
 
 
 def test_what_is_no_rounding_is_not_granted(proof: tuple[TapRun, Reference, dict[str, str]]) -> None:
     run, reference, modules = proof
     with pytest.raises(ParityError, match=r"differs from the original by 4\.0e-05"):
-        certify(shifted(run, 4e-5), reference, modules, transposes=0, exact=lambda _: shifted(run, 4e-5))
+        certify(shifted(run, 4e-5), reference, modules, transposes=0, exact=lambda: shifted(run, 4e-5))
 
 
 def test_more_rounding_than_is_usual_is_not_granted(proof: tuple[TapRun, Reference, dict[str, str]]) -> None:
     run, reference, modules = proof
-    with pytest.raises(ParityError, match=r"by 1\.0e-02 .* \+ 1e-03 of the maximum for the rounding of float32"):
-        certify(shifted(run, 1e-2), reference, modules, transposes=0, exact=lambda _: run)
+    with pytest.raises(ParityError, match=r"by 1\.0e-03 .* \+ 1e-04 of the maximum for the rounding of float32"):
+        certify(shifted(run, 1e-3), reference, modules, transposes=0, exact=lambda: run)
 
 
 def test_float64_is_not_asked_where_float32_will_do(families: converters.Bundle) -> None:
@@ -326,32 +326,10 @@ def test_a_run_in_float64_is_close_and_not_the_same(
     families: converters.Bundle, proof: tuple[TapRun, Reference, dict[str, str]]
 ) -> None:
     run, reference, modules = proof
-    exact = run_exactly(families.module(), reference, modules, gradients=False)
+    exact = run_exactly(families.module(), reference, modules)
     differences = [
         float((run.activations[name] - exact.activations[name]).abs().max() / run.activations[name].abs().max())
         for name in modules.values()
     ]
     assert 0 < max(differences) < 1e-5
     assert exact.logits.dtype == torch.float64
-
-
-def turned(run: TapRun, by: float) -> TapRun:
-    """A run whose gradient at one tap is turned by an angle, in a fixed direction across it."""
-    gradient = run.gradients["conv2d_5#0"]
-    assert gradient is not None
-    across = torch.randn(gradient.shape, generator=torch.Generator().manual_seed(0))
-    across -= gradient * (across * gradient).sum() / gradient.square().sum()
-    moved = gradient + by * across * gradient.norm() / across.norm()
-    return dataclasses.replace(run, gradients=run.gradients | {"conv2d_5#0": moved})
-
-
-def test_a_gradient_that_rounding_turns_is_granted_as_much(proof: tuple[TapRun, Reference, dict[str, str]]) -> None:
-    run, reference, modules = proof
-    ours = turned(run, 0.02)  # 1 - cosine is 2e-4
-    with pytest.raises(ParityError, match=r"'conv2d_5#0': the gradient differs .* cosine 0\.9998"):
-        certify(ours, reference, modules, transposes=0)
-    with pytest.raises(ParityError, match=r"'conv2d_5#0': the gradient differs .* cosine 0\.9998"):
-        certify(ours, reference, modules, transposes=0, exact=lambda _: turned(run, 0.02))
-    certificate = certify(ours, reference, modules, transposes=0, exact=lambda _: turned(run, 0.01))
-    assert certificate.gradient_rounding == pytest.approx(3 * 0.01**2 / 2, rel=0.02)
-    assert certificate.worst_cosine == pytest.approx(1 - 0.02**2 / 2, abs=1e-5)

@@ -410,6 +410,17 @@ def test_weights_of_other_shapes_are_refused_and_the_layer_is_named(tmp_path: Pa
     assert list(own_cache.rglob("*")) == [own_cache / "bundles"]
 
 
+def test_weights_that_lack_a_layer_are_refused(tmp_path: Path) -> None:
+    stored = CHECKPOINTS["seq.json"]
+    assert stored.weights is not None
+    lacking = tmp_path / "lacking.h5"
+    shutil.copy(stored.weights, lacking)
+    with h5py.File(lacking, "r+") as file:
+        file.attrs["layer_names"] = [name for name in file.attrs["layer_names"] if name != b"d"]
+    with pytest.raises(CheckpointError, match=r"lacking\.h5 does not fit .* it holds no weights for 'd'; give the"):
+        converters.convert(stored.source, weights=lacking)
+
+
 def test_as_many_class_names_as_classes(tmp_path: Path) -> None:
     source = CHECKPOINTS["tcav_families.h5"].source
     with pytest.raises(BundleError, match="2 class names were given for a model with 3 classes"):

@@ -41,6 +41,14 @@ def test_every_array_begins_where_its_dtype_wants_it(arrays: dict[str, np.ndarra
     assert all(place.offset % place.dtype.itemsize == 0 for place in places.values())
 
 
+def test_whole_cache_lines_begin_at_one(arrays: dict[str, np.ndarray], tmp_path: Path) -> None:
+    weights_file.write(arrays, tmp_path / "w.safetensors")
+    mapped = weights_file.mapped(tmp_path / "w.safetensors")
+    whole = [name for name, array in arrays.items() if array.nbytes % 64 == 0 and array.size]
+    assert set(whole) == {"kernel", "transposed", "every second", "double"}
+    assert all(mapped[name].ctypes.data % 64 == 0 for name in whole)
+
+
 def test_mapped_arrays_are_those_of_the_file(arrays: dict[str, np.ndarray], tmp_path: Path) -> None:
     save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, tmp_path / "w.safetensors")
     mapped = weights_file.mapped(tmp_path / "w.safetensors")
