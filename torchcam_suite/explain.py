@@ -14,15 +14,15 @@ import torch
 from torch import Tensor
 
 from torchcam_suite import images as pictures
-from torchcam_suite.cam.methods import Computed, Method, make_method
-from torchcam_suite.cam.saliency_map import finish
-from torchcam_suite.cam.score import Progress
+from torchcam_suite.cam import Chosen, finish, make_method
+from torchcam_suite.cam.engine import Computed, compute
+from torchcam_suite.cam.scoring import Progress
 from torchcam_suite.errors import HeadError, LayerError, SourceError, TargetError, ZeroMapWarning
 from torchcam_suite.explanation import Explanation
 from torchcam_suite.layers import shape_text
 from torchcam_suite.models import Model
 from torchcam_suite.progress import progress_bar
-from torchcam_suite.recorder import Site
+from torchcam_suite.recorder import INPUT, Site
 from torchcam_suite.targets import Target, plain
 
 ZERO_MAP = "map is zero everywhere"
@@ -121,10 +121,8 @@ def explain(
             )
     report = progress or None
     chosen = make_method(method, options)
-    names = [layer] if isinstance(layer, str) else [model.default_layer] if layer is None else list(layer)
-    if not names:
-        raise LayerError(f"no layer was given; name at least one, as {model.default_layer!r}")
-    sites = {name: _spatial_site(model, name) for name in names}
+    sites = _sites(chosen, model, layer)
+    names = list(sites)
     batches = _batches(images, batch_size)
     targets = _targets_of(batches, target)
     parts: dict[str, list[Explanation]] = {name: [] for name in names}
@@ -132,7 +130,7 @@ def explain(
     for batch, wanted in zip(batches, targets, strict=True):
         prepared = model.prepare(batch)
         with torch.inference_mode(False):
-            computed = chosen.compute(model, prepared, list(dict.fromkeys(sites.values())), wanted, report)
+            computed = compute(chosen, model, prepared, list(dict.fromkeys(sites.values())), wanted, report)
         named = _image_names(batch, done, len(prepared))
         for name, site in sites.items():
             parts[name].append(_explanation(model, chosen, name, computed, site, prepared, named))
@@ -141,6 +139,20 @@ def explain(
     for explanation in whole.values():
         _warn_of_zero_maps(explanation)
     return whole[names[0]] if layer is None or isinstance(layer, str) else whole
+
+
+def _sites(chosen: Chosen, model: Model, layer: str | Sequence[str] | None) -> dict[str, Site]:
+    """Where the method looks, by the names that the explanations get."""
+    if not chosen.method.takes_layer:
+        if layer is not None:
+            raise LayerError(
+                f"{chosen.method.name} explains the input and takes no layer, but got {layer!r}; leave it out"
+            )
+        return {"input": INPUT}
+    names = [layer] if isinstance(layer, str) else [model.default_layer] if layer is None else list(layer)
+    if not names:
+        raise LayerError(f"no layer was given; name at least one, as {model.default_layer!r}")
+    return {name: _spatial_site(model, name) for name in names}
 
 
 def _spatial_site(model: Model, name: str) -> Site:
@@ -181,14 +193,14 @@ def _image_names(batch: Any, start: int, count: int) -> tuple[str, ...]:
 
 
 def _explanation(
-    model: Model, method: Method, layer: str, computed: Computed, site: Site, images: Tensor, names: tuple[str, ...]
+    model: Model, chosen: Chosen, layer: str, computed: Computed, site: Site, images: Tensor, names: tuple[str, ...]
 ) -> Explanation:
     finished = finish(
         computed.raw[site],
         (images.shape[2], images.shape[3]),
-        relu=method.relu or "before",
-        normalize=method.normalize or "max",
-        interpolation=method.interpolation,
+        relu=chosen.relu,
+        normalize=chosen.normalize,
+        interpolation=chosen.interpolation,
     )
     targets = computed.targets
     return Explanation(
@@ -200,10 +212,10 @@ def _explanation(
         probabilities=_probabilities(model, computed),
         flags=tuple((ZERO_MAP,) if zero else () for zero in finished.zero.tolist()),
         layer=layer,
-        method=method.name,
-        options=asdict(method),
-        of="function" if targets.classes is None else method.of or "logit",
-        details=computed.details[site],
+        method=chosen.method.name,
+        options=chosen.options,
+        of="function" if targets.classes is None else chosen.of,
+        details=computed.counts[site] | ({} if computed.chunk_size is None else {"chunk_size": computed.chunk_size}),
         model={
             "name": model.name,
             "source": model.source,
@@ -241,9 +253,9 @@ def _joined(parts: list[Explanation]) -> Explanation:
         for name in ("targets", "target_names", "flags", "images")
         if getattr(first, name) is not None
     }
-    details = dict(first.details)
-    if "channels_skipped" in details:
-        details["channels_skipped"] = sum(part.details["channels_skipped"] for part in parts)
+    # memory may have run out in one of them
+    join = {"chunk_size": min}
+    details = {name: join.get(name, sum)(part.details[name] for part in parts) for name in first.details}
     return Explanation(**{**first.__dict__, **tensors, **tuples, "details": details})
 
 

@@ -30,7 +30,10 @@ class Site(NamedTuple):
     call: int = 0
 
     def __str__(self) -> str:
-        return f"{self.module or 'the root module'!r} (call {self.call})"
+        return "the input" if self == INPUT else f"{self.module or 'the root module'!r} (call {self.call})"
+
+
+INPUT = Site("", -1)  # of a forward pass: what goes into the module
 
 
 class Recorder:
@@ -49,7 +52,7 @@ class Recorder:
     module : nn.Module
         The module that `sites` refer to.
     sites : sequence of Site
-        What to capture.
+        What to capture; `INPUT` for the images themselves.
     gradients : bool
         Whether `gradients` will be called. Without it a run keeps no graph at all.
     replace : mapping of Site to function, optional
@@ -141,7 +144,8 @@ class Recorder:
             stack.enter_context(_autograd(self._differentiable))
             for path, module in self._hooked.items():
                 stack.enter_context(module.register_forward_hook(partial(self._hook, path, calls)))
-            output = forward(_outside_any_graph(images))
+            images = _outside_any_graph(images)
+            output = forward(self._capture(INPUT, images) if INPUT in self._sites else images)
         self._require_reached(calls)
         self.activations = {site: self.activations[site] for site in self._sites}
         return output
@@ -203,7 +207,7 @@ class Recorder:
 
     def _require_reached(self, calls: Counter[str]) -> None:
         for site in (*self._sites, *self._replace):
-            if site.call not in range(calls[site.module]):
+            if site != INPUT and site.call not in range(calls[site.module]):
                 raise LayerError(
                     f"layer {site} was not reached: this forward pass calls the module {calls[site.module]} "
                     "time(s), counted from 0; choose a call that happens, or a module that is called"
@@ -317,6 +321,7 @@ def _require_normal_tensors(module: nn.Module) -> None:
 
 def _find_modules(module: nn.Module, sites: Sequence[Site]) -> dict[str, nn.Module]:
     known = dict(module.named_modules(remove_duplicate=False))
+    sites = [site for site in sites if site != INPUT]
     for site in sites:
         if site.module not in known:
             near = get_close_matches(site.module, known, n=1)

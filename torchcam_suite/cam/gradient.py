@@ -3,9 +3,17 @@
 import torch
 from torch import Tensor
 
+from torchcam_suite.cam.method import method
 from torchcam_suite.cam.saliency_map import at_least_float32, require_feature_maps
 
 
+@method(
+    "gradcam",
+    "Grad-CAM",
+    "channels weighted by their mean gradient",
+    source="Selvaraju et al. 2017, arXiv:1610.02391",
+    cost="one backward",
+)
 def grad_cam(activations: Tensor, gradients: Tensor) -> Tensor:
     r"""Grad-CAM before its ReLU: channels weighted by the mean of their gradient.
 

@@ -1,26 +1,22 @@
 """Score-CAM: channels weighted by the score of the input that they mask, without gradients."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
+from torchcam_suite.cam.method import Rules, Scale, method
+from torchcam_suite.cam.requests import ScoreInputs
 from torchcam_suite.cam.saliency_map import (
-    Normalization,
     Rectification,
     at_least_float32,
     require_feature_maps,
     upsample,
 )
 
-Score = Callable[[Tensor, Tensor], Tensor]
-Progress = Callable[[int, int], None]
-
-# On 2 CPU cores 8 inputs are the fastest (32 take 1.3 to 1.5 times as long an input, ResNet-18 and a small CNN):
-# larger chunks leave the caches. A GPU needs a few hundred to be busy; where memory is too small, "auto" halves.
-_CHUNK_ON_CPU, _CHUNK_ON_ACCELERATOR = 8, 256
+Variant = Literal["official", "paper", "logit", "keep-learning"]
 
 
 class ScoreCam(NamedTuple):
@@ -30,18 +26,18 @@ class ScoreCam(NamedTuple):
     ----------
     raw : Tensor
         (N, h, w), the weighted sum of the activations, signed.
+    counts : dict of str to int
+        `channels`, and `channels_skipped`, which needed no forward pass of their own.
     weights : Tensor
         (N, C), the channel weights.
     skipped : Tensor
-        (N,) int, how many channels needed no forward pass of their own.
-    chunk_size : int
-        The number of masked inputs in one forward pass: the given one, or what "auto" came to.
+        (N,) int, the skipped channels of each image.
     """
 
     raw: Tensor
+    counts: dict[str, int]
     weights: Tensor
     skipped: Tensor
-    chunk_size: int
 
 
 @dataclass(frozen=True)
@@ -74,18 +70,25 @@ class ScoreCamVariant:
     scores_blank: bool
     softmax_over_channels: bool
     relu: Rectification
-    normalize: Normalization
+    normalize: Scale
 
 
+def _rules(variant: Variant) -> Rules:
+    found = VARIANTS[variant]
+    return Rules(found.of, found.relu, found.normalize)
+
+
+@method(
+    "scorecam",
+    "Score-CAM",
+    "channels weighted by the score of the image that they mask",
+    source="Wang et al. 2020, arXiv:1910.01279",
+    cost="many forwards",
+    rules=_rules,
+)
 def score_cam(
-    activations: Tensor,
-    images: Tensor,
-    score: Score,
-    *,
-    variant: str = "official",
-    chunk_size: int | Literal["auto"] = "auto",
-    progress: Progress | None = None,
-) -> ScoreCam:
+    activations: Tensor, images: Tensor, *, variant: Variant = "official"
+) -> Generator[ScoreInputs, Tensor, ScoreCam]:
     r"""Score-CAM before its ReLU, in one of its published definitions.
 
     .. math::
@@ -110,8 +113,8 @@ def score_cam(
         A Keras article for a sigmoid network: H = Up(A) / (max - min + 1e-5), the minimum not taken off, max
         and min of the upsampled map; a = s, the probability; ReLU after upsampling.
 
-    All (image, channel) pairs of the batch form one queue, cut into chunks. A channel whose mask is zero
-    everywhere is not run: it has weight 0 (``official``) or the score of the zero image, run once an image.
+    A channel whose mask is zero everywhere is not run: it has weight 0 (``official``) or the score of the zero
+    image, run once an image.
 
     Parameters
     ----------
@@ -119,17 +122,14 @@ def score_cam(
         A, (N, C, h, w).
     images : Tensor
         X, (N, c, H, W), the model's input; "masked" means multiplied, so zero is the model's zero.
-    score : function
-        ``score(masked, owner)`` with masked (M, c, H, W) and owner (M,) long returns (M,): the score of the
-        target of image ``owner[m]`` for each masked input, a probability or a logit as ``VARIANTS[...].of``
-        says. It runs in `torch.inference_mode`.
     variant : str
         A key of `VARIANTS`.
-    chunk_size : int or "auto"
-        Masked inputs in one forward pass; results do not depend on it beyond rounding. "auto" starts with 8
-        on a CPU and 256 on an accelerator, and halves whenever memory runs out.
-    progress : function, optional
-        ``progress(done, total)`` after each chunk, in forward passes of one input.
+
+    Yields
+    ------
+    ScoreInputs
+        The masked images of all (image, channel) pairs, to be scored by a probability or a logit as
+        ``VARIANTS[variant].of`` says.
 
     Returns
     -------
@@ -141,82 +141,38 @@ def score_cam(
     LayerError
         The activations are not feature maps.
     ValueError
-        An unknown variant, a chunk size below 1, or shapes that do not fit.
-    torch.OutOfMemoryError
-        A chunk of the given size, or with "auto" a single input, does not fit into memory.
+        Shapes that do not fit.
 
     References
     ----------
     Wang et al., Score-CAM, CVPR Workshops 2020, arXiv:1910.01279, Algorithm 1; the authors' code at
     https://github.com/haofanwang/Score-CAM.
     """
-    rules = _require_variant(variant)
-    _require_batch(activations, images)
-    adapt, size = chunk_size == "auto", _first_chunk_size(chunk_size, images.device)
-    activations = at_least_float32(activations.detach())
+    rules = VARIANTS[variant]
+    require_batch(activations, images)
+    activations = at_least_float32(activations)
     blank = rules.is_blank(activations)
     # One blank channel of each image is run, and its score serves the others.
     stand_in = blank & (blank.cumsum(dim=1) == 1) & rules.scores_blank
     queued = ~blank | stand_in
-
-    def score_chunk(pairs: Tensor) -> Tensor:
-        owner = pairs // blank.shape[1]
-        maps = torch.where(blank.flatten()[pairs, None, None], 0, activations.flatten(0, 1)[pairs])
-        masks = rules.mask(upsample(maps[:, None], _size(images))[:, 0])
-        return _require_scores(score(images[owner] * masks[:, None].to(images.dtype), owner), owner)
-
     pairs = queued.flatten().nonzero()[:, 0]
-    found, size = _score_queue(pairs, activations.dtype, score_chunk, size, adapt=adapt, progress=progress)
-    scores = found.new_zeros(blank.numel()).index_copy(0, pairs, found).view_as(blank)
+    owner = pairs // blank.shape[1]
+
+    def build(numbers: Tensor) -> Tensor:
+        chosen = pairs[numbers]
+        maps = torch.where(blank.flatten()[chosen, None, None], 0, activations.flatten(0, 1)[chosen])
+        masks = rules.mask(upsample(maps[:, None], image_size(images))[:, 0])
+        return images[owner[numbers]] * masks[:, None].to(images.dtype)
+
+    found = yield ScoreInputs(owner, build)
+    scores = found.new_zeros(blank.numel()).index_copy(0, pairs, found).view_as(blank).to(activations.dtype)
     shared = torch.where(stand_in, scores, 0).sum(dim=1, keepdim=True)
     weights = torch.where(blank, shared, scores)
     if rules.softmax_over_channels:
         weights = weights.softmax(dim=1)
     raw = torch.einsum("nk,nkij->nij", weights, activations)
-    return ScoreCam(raw, weights, (~queued).sum(dim=1), size)
-
-
-def _score_queue(
-    queue: Tensor,
-    dtype: torch.dtype,
-    score_chunk: Callable[[Tensor], Tensor],
-    size: int,
-    *,
-    adapt: bool,
-    progress: Progress | None,
-) -> tuple[Tensor, int]:
-    """Score a queue chunk by chunk; return the scores and the chunk size that it ended with."""
-    # Allocated outside inference mode, so that the caller gets ordinary tensors.
-    scores = torch.zeros(len(queue), dtype=dtype, device=queue.device)
-    done = 0
-    while done < len(queue):
-        step = _even_step(len(queue) - done, size)
-        try:
-            with torch.inference_mode():
-                scores[done : done + step] = score_chunk(queue[done : done + step])
-        except RuntimeError as error:
-            if not (adapt and step > 1 and _is_out_of_memory(error)):
-                raise
-            size = step // 2
-            continue
-        done += step
-        if progress is not None:
-            progress(done, len(queue))
-    return scores, size
-
-
-def _even_step(remaining: int, size: int) -> int:
-    """Cut what remains into equal chunks of at most `size`: no small, inefficient chunk at the end."""
-    chunks = -(-remaining // size)
-    return -(-remaining // chunks)
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    # The CPU allocator raises a plain RuntimeError; only its text tells what happened.
-    text = str(error)
-    return isinstance(error, torch.OutOfMemoryError) or (
-        "DefaultCPUAllocator" in text and ("can't allocate memory" in text or "not enough memory" in text)
-    )
+    skipped = (~queued).sum(dim=1)
+    return ScoreCam(raw, {"channels": blank.numel(), "channels_skipped": int(skipped.sum())}, weights, skipped)
 
 
 def _to_unit_range(maps: Tensor) -> Tensor:
@@ -289,13 +245,8 @@ VARIANTS: dict[str, ScoreCamVariant] = {
 }
 
 
-def _require_variant(name: str) -> ScoreCamVariant:
-    if name not in VARIANTS:
-        raise ValueError(f"Score-CAM variant {name!r} does not exist; expected one of {', '.join(VARIANTS)}")
-    return VARIANTS[name]
-
-
-def _require_batch(activations: Tensor, images: Tensor) -> None:
+def require_batch(activations: Tensor, images: Tensor) -> None:
+    """Raise `LayerError` or `ValueError` unless these are feature maps and the images that they were recorded from."""
     require_feature_maps(activations)
     if images.ndim != 4 or len(images) != len(activations):
         raise ValueError(
@@ -304,22 +255,6 @@ def _require_batch(activations: Tensor, images: Tensor) -> None:
         )
 
 
-def _require_scores(scores: Tensor, owner: Tensor) -> Tensor:
-    if scores.shape != owner.shape:
-        raise ValueError(
-            f"the score function gave shape {tuple(scores.shape)} for {len(owner)} masked inputs; "
-            f"expected ({len(owner)},): one score each"
-        )
-    return scores
-
-
-def _first_chunk_size(chunk_size: int | str, device: torch.device) -> int:
-    if chunk_size == "auto":
-        return _CHUNK_ON_CPU if device.type == "cpu" else _CHUNK_ON_ACCELERATOR
-    if not isinstance(chunk_size, int) or chunk_size < 1:
-        raise ValueError(f"chunk_size={chunk_size!r}; expected a whole number of at least 1, or 'auto'")
-    return chunk_size
-
-
-def _size(images: Tensor) -> tuple[int, int]:
+def image_size(images: Tensor) -> tuple[int, int]:
+    """Height and width."""
     return images.shape[2], images.shape[3]

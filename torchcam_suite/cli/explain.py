@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from torchcam_suite.cam.methods import METHODS
+from torchcam_suite.cam import METHODS
 from torchcam_suite.cli.options import (
     Classes,
     Custom,
@@ -132,7 +132,7 @@ def explain_all(
     """Explain with every method at every layer; each method gets the options that it has."""
     found: list[Explanation] = []
     for name in methods:
-        known = METHODS[name].__dataclass_fields__ if name in METHODS else {}
+        known = METHODS[name].options if name in METHODS else ()
         options = {option: value for option, value in given.items() if option in known}
         result = explain_images(model, images, method=name, layer=layers, target=target, progress=True, **options)
         found += result.values()
@@ -168,7 +168,7 @@ def _target(text: str | None) -> int | str | None:
 
 def _require_used(given: dict[str, Any], methods: Sequence[str]) -> None:
     """An option that no chosen method has is a mistake, not a wish to be ignored."""
-    known = {field for name in methods if name in METHODS for field in METHODS[name].__dataclass_fields__}
+    known = {field for name in methods if name in METHODS for field in METHODS[name].options}
     for option in given:
         if known and option not in known:
             raise ValueError(f"--{option.replace('_', '-')} is no option of {' or '.join(methods)}")

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from torchcam_suite.cam.methods import METHODS
+from torchcam_suite.cam import METHODS
 from torchcam_suite.explanation import Explanation
 from torchcam_suite.present.grid import Cell, Row, grid
 from torchcam_suite.present.overlay import Interpolation, overlay
