@@ -130,9 +130,10 @@ class Bundle:
             The torch module does not reproduce the stored reference; the message says what to do.
         """
         from converters import graph
+        from converters.arithmetic import tf32
         from converters.module import build
         from converters.parity import certify, run_exactly, run_taps
-        from converters.proving import full_precision, what_to_do
+        from converters.proving import what_to_do
 
         structure, weights = read_structure_and_weights(self.path)
         reference = read_tensors(self.path / PROOF)
@@ -141,7 +142,7 @@ class Bundle:
         needed |= {f"{kind}/{tap}" for kind in ("positions", "activation") for tap in taps}
         _require_all(self.path / PROOF, needed, reference)
         images = {"batch": reference["batch"].to(device)}
-        with full_precision():
+        with tf32(False):
             run = run_taps(build(structure, weights).to(device), reference | images, taps)
         try:
             transposes = graph.runtime_transposes(structure)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from converters import folding
+from converters.arithmetic import tf32
 from converters.errors import ParityError, UnsupportedModelError
 from converters.fusion_passes import fuse_graph
 from converters.module import ImportedModule
@@ -57,7 +58,8 @@ def fuse(module: nn.Module, keep: Collection[Place], example: Tensor) -> Fused:
     ParityError
         The fused module gives other results; this would be a fault of ours.
     """
-    with torch.inference_mode(False), torch.no_grad():
+    # what is compared at the end would differ by more than folding if it were computed in TF32
+    with torch.inference_mode(False), torch.no_grad(), tf32(False):
         if isinstance(module, ImportedModule):
             fused = _fuse_imported(module, {path for path, _ in keep}, example)
             paths = {(path, call): path for path, call in keep}

@@ -1,21 +1,6 @@
-"""What surrounds a proof that is made again: the arithmetic of the device, and what to do when it fails."""
-
-from collections.abc import Iterator
-from contextlib import contextmanager
+"""What to do when a proof that is made again fails."""
 
 import torch
-
-
-@contextmanager
-def full_precision() -> Iterator[None]:
-    """Let CUDA compute float32 as float32: neither convolutions nor products in TF32, which keeps three digits."""
-    products = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = False
-    try:
-        with torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled, allow_tf32=False):
-            yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32 = products
 
 
 def what_to_do(made: str, device: str) -> str:

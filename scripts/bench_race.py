@@ -3,12 +3,14 @@
 import gc
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, TypeVar
 
 import torch
 
 Call = Callable[[], Any]
+Clock = Callable[[], float]
+K = TypeVar("K", bound=Hashable)
 
 
 def about_device(device: torch.device) -> dict[str, Any]:
@@ -21,24 +23,33 @@ def about_device(device: torch.device) -> dict[str, Any]:
     }
 
 
-def race(calls: dict[str, Call], repeats: int, device: torch.device) -> dict[str, list[float]]:
+def race(
+    calls: dict[K, Call], repeats: int, device: torch.device, clock: Clock = time.perf_counter
+) -> dict[K, list[float]]:
     """Seconds of every call in every round; the order turns by one from round to round."""
     names = list(calls)
-    seconds: dict[str, list[float]] = {name: [] for name in names}
+    seconds: dict[K, list[float]] = {name: [] for name in names}
     for turn in range(repeats):
         first = turn % len(names)
         for name in names[first:] + names[:first]:
-            seconds[name].append(measure_seconds(calls[name], device))
+            seconds[name].append(measure_seconds(calls[name], device, clock))
     return seconds
 
 
-def measure_seconds(call: Call, device: torch.device) -> float:
+def measure_seconds(call: Call, device: torch.device, clock: Clock = time.perf_counter) -> float:
+    """Of one call: between two events of the device on CUDA, by the clock elsewhere."""
     gc.collect()
     synchronize(device)
-    started = time.perf_counter()
+    if device.type == "cuda":
+        first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        first.record()
+        call()
+        last.record()
+        synchronize(device)
+        return first.elapsed_time(last) / 1000
+    started = clock()
     call()
-    synchronize(device)
-    return time.perf_counter() - started
+    return clock() - started
 
 
 def synchronize(device: torch.device) -> None:

@@ -6,9 +6,10 @@ model = load("model.json", weights="weights.h5", preprocessing="unit")
 explanation = explain(model, "dog.jpg", method="gradcam")
 """
 
+from torchcam_suite.crosscheck import crosscheck
 from torchcam_suite.explain import explain
 from torchcam_suite.explanation import Explanation
 from torchcam_suite.models import Model, activations
 from torchcam_suite.sources import load
 
-__all__ = ["Explanation", "Model", "activations", "explain", "load"]
+__all__ = ["Explanation", "Model", "activations", "crosscheck", "explain", "load"]

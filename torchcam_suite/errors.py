@@ -18,6 +18,7 @@ __all__ = [
     "HeadError",
     "ImageError",
     "LayerError",
+    "MissingLibraryError",
     "ParityError",
     "SourceError",
     "TargetError",
@@ -47,6 +48,10 @@ class HeadError(TorchcamError):
 
 class GradientError(TorchcamError):
     """No gradient of the score arrives at the layer."""
+
+
+class MissingLibraryError(TorchcamError):
+    """A library that is not installed is needed; the message says how to install it."""
 
 
 class ImageError(TorchcamError):

@@ -19,6 +19,7 @@ from torchcam_suite.cam.engine import Computed, compute
 from torchcam_suite.cam.scoring import Progress
 from torchcam_suite.errors import HeadError, LayerError, SourceError, TargetError, ZeroMapWarning
 from torchcam_suite.explanation import Explanation
+from torchcam_suite.grids import Ambiguity, Grid, Layout, Reshape, make_reshape
 from torchcam_suite.layers import shape_text
 from torchcam_suite.models import Model
 from torchcam_suite.progress import progress_bar
@@ -37,6 +38,7 @@ def explain(
     layer: str | None = ...,
     target: Target = ...,
     batch_size: int = ...,
+    reshape: Any = ...,
     progress: bool | Progress = ...,
     **options: Any,
 ) -> Explanation: ...
@@ -49,6 +51,7 @@ def explain(
     layer: Sequence[str],
     target: Target = ...,
     batch_size: int = ...,
+    reshape: Any = ...,
     progress: bool | Progress = ...,
     **options: Any,
 ) -> dict[str, Explanation]: ...
@@ -60,6 +63,7 @@ def explain(
     layer: str | Sequence[str] | None = None,
     target: Target = None,
     batch_size: int = 32,
+    reshape: Any = None,
     progress: bool | Progress = False,
     **options: Any,
 ) -> Explanation | dict[str, Explanation]:
@@ -71,21 +75,27 @@ def explain(
         From `load`.
     images : as for `Model.prepare`
         Paths, PIL images, arrays, or a tensor (N, C, H, W) that is ready for the model.
-    method : {"gradcam", "scorecam"}
-        `torchcam_suite.cam.methods` describes each and its options.
+    method : str
+        A key of `torchcam_suite.cam.METHODS`, as "gradcam" or "scorecam": docs/methods.md describes each and its
+        options, ``torchcam-suite methods`` lists them.
     layer : str or sequence of str, optional
-        Names from `model.layers`; default `model.default_layer`. A sequence is served by one pass.
+        Names from `model.layers`, for methods that take a layer; default `model.default_layer`. A sequence is served
+        by one pass.
     target : optional
         None for the top class of each image, a class number or name, one of these for each image, or a
         function of the logits (M, classes) that gives scores (M,). A binary head has classes 0 and 1: class
         1 is explained by the logit, class 0 by its negative.
     batch_size : int
         Images that are explained together.
+    reshape : function, or pair of functions, optional
+        Makes feature maps (N, C, h, w) of the layer's output, where it gives tokens that are not recognised as a grid.
+        Methods that replace feature maps need the way back too: ``to_tokens(maps, like)`` puts maps (M, C, h, w) into
+        outputs, where `like` has M outputs of the layer. See docs/transformers.md.
     progress : bool or function
         True shows a bar on stderr for methods with many forward passes; a function is called as
         ``progress(done, total)``, anew for each layer and batch.
     **options
-        Of the method: `of`, `relu`, `normalize`, `interpolation`, `variant`, `chunk_size`.
+        Of the method: `of`, `relu`, `normalize` and `interpolation` of all, its own, and those of many passes.
 
     Returns
     -------
@@ -117,11 +127,21 @@ def explain(
     if progress is True:
         with progress_bar(method) as bar:
             return explain(
-                model, images, method=method, layer=layer, target=target, batch_size=batch_size, progress=bar, **options
+                model,
+                images,
+                method=method,
+                layer=layer,
+                target=target,
+                batch_size=batch_size,
+                reshape=reshape,
+                progress=bar,
+                **options,
             )
     report = progress or None
     chosen = make_method(method, options)
-    sites = _sites(chosen, model, layer)
+    given = None if reshape is None else make_reshape(reshape)
+    sites = _sites(chosen, model, layer, given)
+    layouts = _layouts(model, sites, given)
     names = list(sites)
     batches = _batches(images, batch_size)
     targets = _targets_of(batches, target)
@@ -130,10 +150,10 @@ def explain(
     for batch, wanted in zip(batches, targets, strict=True):
         prepared = model.prepare(batch)
         with torch.inference_mode(False):
-            computed = compute(chosen, model, prepared, list(dict.fromkeys(sites.values())), wanted, report)
+            computed = compute(chosen, model, prepared, list(dict.fromkeys(sites.values())), wanted, report, layouts)
         named = _image_names(batch, done, len(prepared))
         for name, site in sites.items():
-            parts[name].append(_explanation(model, chosen, name, computed, site, prepared, named))
+            parts[name].append(_explanation(model, chosen, given, name, computed, site, prepared, named))
         done += len(prepared)
     whole = {name: _joined(found) for name, found in parts.items()}
     for explanation in whole.values():
@@ -141,28 +161,41 @@ def explain(
     return whole[names[0]] if layer is None or isinstance(layer, str) else whole
 
 
-def _sites(chosen: Chosen, model: Model, layer: str | Sequence[str] | None) -> dict[str, Site]:
+def _sites(chosen: Chosen, model: Model, layer: str | Sequence[str] | None, reshape: Reshape | None) -> dict[str, Site]:
     """Where the method looks, by the names that the explanations get."""
     if not chosen.method.takes_layer:
-        if layer is not None:
+        if layer is not None or reshape is not None:
+            given = "reshape=" if layer is None else repr(layer)
             raise LayerError(
-                f"{chosen.method.name} explains the input and takes no layer, but got {layer!r}; leave it out"
+                f"{chosen.method.name} explains the input and takes no layer, but got {given}; leave it out"
             )
         return {"input": INPUT}
     names = [layer] if isinstance(layer, str) else [model.default_layer] if layer is None else list(layer)
     if not names:
         raise LayerError(f"no layer was given; name at least one, as {model.default_layer!r}")
-    return {name: _spatial_site(model, name) for name in names}
+    return {name: model.layers.site(name) if reshape else _spatial_site(model, name) for name in names}
 
 
 def _spatial_site(model: Model, name: str) -> Site:
     site, layer = model.layers.site(name), model.layers[name]
-    if len(layer.output_shape) != 3:
-        raise LayerError(
-            f"layer {name!r} gives {shape_text(layer)} values an image; a class activation map needs feature maps "
-            f"(channels x height x width), as {model.default_layer!r} gives"
-        )
-    return site
+    if layer.map_shape is not None:
+        return site
+    what = layer.grid.why if isinstance(layer.grid, Ambiguity) else f"gives {shape_text(layer)} values an image"
+    raise LayerError(
+        f"layer {name!r} {what}; a class activation map needs feature maps (channels x height x width), as "
+        f"{model.default_layer!r} gives{_OR_RESHAPE if len(layer.output_shape) > 1 else ''}"
+    )
+
+
+_OR_RESHAPE = ", or reshape=, a function that makes feature maps (N, C, h, w) of the layer's output"
+
+
+def _layouts(model: Model, sites: dict[str, Site], reshape: Reshape | None) -> dict[Site, Layout]:
+    """How the outputs of the layers are feature maps, where they are none."""
+    if reshape is not None:
+        return dict.fromkeys(sites.values(), reshape)
+    grids = {site: model.layers[name].grid for name, site in sites.items() if site != INPUT}
+    return {site: grid for site, grid in grids.items() if isinstance(grid, Grid)}
 
 
 def _batches(images: Any, size: int) -> list[Any]:
@@ -193,7 +226,14 @@ def _image_names(batch: Any, start: int, count: int) -> tuple[str, ...]:
 
 
 def _explanation(
-    model: Model, chosen: Chosen, layer: str, computed: Computed, site: Site, images: Tensor, names: tuple[str, ...]
+    model: Model,
+    chosen: Chosen,
+    reshape: Reshape | None,
+    layer: str,
+    computed: Computed,
+    site: Site,
+    images: Tensor,
+    names: tuple[str, ...],
 ) -> Explanation:
     finished = finish(
         computed.raw[site],
@@ -213,7 +253,7 @@ def _explanation(
         flags=tuple((ZERO_MAP,) if zero else () for zero in finished.zero.tolist()),
         layer=layer,
         method=chosen.method.name,
-        options=chosen.options,
+        options=chosen.options | ({} if reshape is None else {"reshape": reshape.name}),
         of="function" if targets.classes is None else chosen.of,
         details=computed.counts[site] | ({} if computed.chunk_size is None else {"chunk_size": computed.chunk_size}),
         model={

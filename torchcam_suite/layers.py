@@ -6,6 +6,7 @@ from difflib import get_close_matches
 from typing import overload
 
 from torchcam_suite.errors import LayerError
+from torchcam_suite.grids import Ambiguity, Grid
 from torchcam_suite.recorder import Site
 
 
@@ -23,12 +24,16 @@ class Layer:
         Shape of its output without the batch, of its first call: (C, h, w) for feature maps.
     sites : tuple of Site
         Where its calls are found in the module, one a call.
+    grid : Grid, Ambiguity or None
+        How the output is feature maps if it is tokens or has its channels last, or why that cannot be told. None for
+        (C, h, w), and for what is no feature map.
     """
 
     name: str
     class_name: str
     output_shape: tuple[int | None, ...]
     sites: tuple[Site, ...]
+    grid: Grid | Ambiguity | None = None
 
     @property
     def calls(self) -> int:
@@ -38,7 +43,14 @@ class Layer:
     @property
     def is_spatial(self) -> bool:
         """Whether its output is a feature map with more than one position."""
-        return len(self.output_shape) == 3 and self.output_shape[1:] != (1, 1)
+        return self.map_shape is not None and self.map_shape[1:] != (1, 1)
+
+    @property
+    def map_shape(self) -> tuple[int | None, ...] | None:
+        """(C, h, w) of the feature maps that its output is, or None."""
+        if isinstance(self.grid, Grid):
+            return self.output_shape[-1], self.grid.height, self.grid.width
+        return self.output_shape if self.grid is None and len(self.output_shape) == 3 else None
 
 
 class LayerTable(Sequence[Layer]):
@@ -101,7 +113,9 @@ class LayerTable(Sequence[Layer]):
         for layer in reversed(self._layers):
             if layer.is_spatial:
                 return layer
-        raise LayerError(f"none of the {len(self)} layers gives feature maps (channels, height, width)")
+        tokens = any(len(layer.output_shape) == 2 or layer.grid for layer in self)
+        hint = "; if a layer gives tokens, name it and say how they are feature maps, reshape=" if tokens else ""
+        raise LayerError(f"none of the {len(self)} layers gives feature maps (channels, height, width){hint}")
 
     def site(self, name: str) -> Site:
         """Where a layer, or one call of a shared layer, is found in the module.
@@ -145,5 +159,11 @@ def shape_text(layer: Layer) -> str:
     --------
     >>> shape_text(Layer("conv", "Conv2D", (8, 16, 16), ()))
     '8 x 16 x 16'
+    >>> shape_text(Layer("norm", "LayerNorm", (17, 64), (), Grid(4, 4, prefix=1)))
+    '64 x 4 x 4 of 17 tokens'
     """
-    return " x ".join("?" if size is None else str(size) for size in layer.output_shape)
+    shape = layer.map_shape or layer.output_shape
+    text = " x ".join("?" if size is None else str(size) for size in shape)
+    if not isinstance(layer.grid, Grid):
+        return text
+    return f"{text} of {layer.output_shape[0]} tokens" if layer.grid.flat else f"{text}, channels last"

@@ -2,12 +2,14 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
 from torchcam_suite import images as pictures
+from torchcam_suite.default_layer import find_default_layer
 from torchcam_suite.errors import HeadError, SourceError
 from torchcam_suite.fused_layers import FusedLayerTable, kept_layers, moved
 from torchcam_suite.images import InputSpec, Preprocessing
@@ -65,6 +67,7 @@ class Model:
         self.source = source
         self._fingerprint = fingerprint
         self._hashed: tuple[Any, str] = (None, "")
+        self._default_layer: str | None = None
         self._logits: Callable[[Tensor], Tensor] = getattr(module, "logits", module)
 
     def __repr__(self) -> str:
@@ -111,7 +114,7 @@ class Model:
     @property
     def _example(self) -> Tensor:
         """A tensor on the module's device, of the dtype in which it computes."""
-        tensors = [*self.module.parameters(), *self.module.buffers()]
+        tensors = chain(self.module.parameters(), self.module.buffers())  # a generator: the first one is enough
         return next((tensor for tensor in tensors if tensor.is_floating_point()), torch.empty(0))
 
     def _placed(self, images: Tensor) -> Tensor:
@@ -124,9 +127,12 @@ class Model:
 
     @property
     def default_layer(self) -> str:
-        """The last layer with a spatial output."""
-        layer = self.layers.last_spatial
-        return layer.name if layer.calls == 1 else f"{layer.name}#{layer.calls - 1}"
+        """The last layer with a spatial output whose positions count for the logits."""
+        if self._default_layer is None:
+            image = self._placed(torch.rand(1, *self.input, generator=torch.Generator().manual_seed(0)))
+            layer = find_default_layer(self.layers, self.module, self.logits, image)
+            self._default_layer = layer.name if layer.calls == 1 else f"{layer.name}#{layer.calls - 1}"
+        return self._default_layer
 
     @property
     def fingerprint(self) -> str:
@@ -237,7 +243,7 @@ def activations(model: Model, images: Any, layers: str | Sequence[str]) -> dict[
     Returns
     -------
     dict of str to Tensor
-        Feature maps (N, C, h, w) or features (N, F), on the model's device.
+        Feature maps (N, C, h, w), features (N, F), or tokens as the layer gives them, on the model's device.
 
     Raises
     ------

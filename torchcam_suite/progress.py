@@ -1,7 +1,7 @@
 """A progress bar for long work, on stderr."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -19,3 +19,10 @@ def progress_bar(description: str) -> Iterator[Callable[[int, int], None]]:
             progress.update(task, completed=done, total=total)
 
         yield update
+
+
+def reporting(
+    description: str, progress: bool | Callable[[int, int], None]
+) -> AbstractContextManager[Callable[[int, int], None] | None]:
+    """What a ``with`` block reports to: a bar, the function that the caller gave, or nothing."""
+    return progress_bar(description) if progress is True else nullcontext(progress or None)

@@ -1,7 +1,7 @@
 """Record what a layer computed and how a score depends on it: the only place that puts hooks on a module."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from difflib import get_close_matches
 from functools import partial
@@ -144,13 +144,14 @@ class Recorder:
             stack.enter_context(_autograd(self._differentiable))
             for path, module in self._hooked.items():
                 stack.enter_context(module.register_forward_hook(partial(self._hook, path, calls)))
-            images = _outside_any_graph(images)
-            output = forward(self._capture(INPUT, images) if INPUT in self._sites else images)
+            output = forward(self._input(_outside_any_graph(images)))
         self._require_reached(calls)
         self.activations = {site: self.activations[site] for site in self._sites}
         return output
 
-    def gradients(self, score: Tensor, *, retain_graph: bool = False) -> dict[Site, Tensor]:
+    def gradients(
+        self, score: Tensor, *, retain_graph: bool = False, optional: Container[Site] = ()
+    ) -> dict[Site, Tensor]:
         """Differentiate a score of the last run with respect to every captured activation.
 
         Parameters
@@ -160,6 +161,8 @@ class Recorder:
             do not interact in eval mode.
         retain_graph : bool
             Keep the graph, to differentiate another score of the same run.
+        optional : container of Site, optional
+            Sites that the score need not depend on; they are left out of the result then.
 
         Returns
         -------
@@ -175,13 +178,19 @@ class Recorder:
         sites = list(dict.fromkeys(self._sites))
         leaves = [self._tracked[site] for site in sites]
         found = torch.autograd.grad(score, leaves, retain_graph=retain_graph, allow_unused=True)
-        missing = [str(site) for site, gradient in zip(sites, found, strict=True) if gradient is None]
+        arrived = {site: gradient for site, gradient in zip(sites, found, strict=True) if gradient is not None}
+        missing = [str(site) for site in sites if site not in arrived and site not in optional]
         if missing:
             raise GradientError(
                 f"no gradient arrives at layer {', '.join(missing)}: the score does not depend on it; "
                 "choose a layer on the way from the input to the score"
             )
-        return dict(zip(sites, found, strict=True))
+        return arrived
+
+    def _input(self, images: Tensor) -> Tensor:
+        if INPUT in self._replace:
+            images = self._replace[INPUT](images)
+        return self._capture(INPUT, _one_floating_tensor(INPUT, images)) if INPUT in self._sites else images
 
     def _hook(self, path: str, calls: Counter[str], _module: nn.Module, _args: Any, output: Any) -> Any:
         site = Site(path, calls[path])
@@ -248,8 +257,19 @@ class LayerCall(NamedTuple):
     shape: tuple[int, ...]
 
 
-def layer_calls(module: nn.Module, images: Tensor) -> tuple[list[LayerCall], Any]:
+def layer_calls(
+    module: nn.Module, images: Tensor, forward: Callable[[Tensor], Any] | None = None
+) -> tuple[list[LayerCall], Any]:
     """Run one forward pass and list the module calls in the order in which they end, the root left out.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Whose parts are listed.
+    images : Tensor
+        The batch.
+    forward : function, optional
+        A method of the module that is run in its place.
 
     Returns
     -------
@@ -274,7 +294,7 @@ def layer_calls(module: nn.Module, images: Tensor) -> tuple[list[LayerCall], Any
         for path, part in module.named_modules():
             if path:
                 stack.enter_context(part.register_forward_hook(partial(note, path)))
-        return calls, module(images)
+        return calls, (forward or module)(images)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from torchcam_suite import images as pictures
 from torchcam_suite.errors import AssumptionWarning, HeadError, LayerError, SourceError
+from torchcam_suite.grids import Output, channels_last, find_grids
 from torchcam_suite.images import InputSpec, Preprocessing
 from torchcam_suite.layers import Layer, LayerTable
 from torchcam_suite.models import Head, Model
@@ -193,7 +194,7 @@ def _from_bundle(
         bundle.module(),
         input=spec,
         preprocessing=pictures.find_preprocessing(manifest["preprocessing"] or default),
-        layers=LayerTable(layers),
+        layers=_table(layers, spec, lambda _: False),  # the converter puts all maps channels first
         head=head or (manifest["head"] or {"activation": "none"})["activation"],
         name=bundle.path.name,
         class_names=manifest["class_names"],
@@ -271,11 +272,17 @@ def _from_module(
         module,
         input=spec,
         preprocessing=pictures.PREPROCESSING["torch" if spec.channels == 3 else "unit"],
-        layers=LayerTable(layers),
+        layers=_table(layers, spec, lambda layer: channels_last(module.get_submodule(layer.name))),
         head=head or ("sigmoid" if output.shape[1] == 1 else "softmax"),
         name=name or type(module).__name__,
         source=f"{type(module).__module__}.{type(module).__qualname__}",
     )
+
+
+def _table(layers: Sequence[Layer], spec: InputSpec, is_channels_last: Callable[[Layer], bool | None]) -> LayerTable:
+    outputs = [Output(layer.output_shape, is_channels_last(layer)) for layer in layers]
+    grids = find_grids(outputs, (spec.height, spec.width))
+    return LayerTable([replace(layer, grid=grid) for layer, grid in zip(layers, grids, strict=True)])
 
 
 def _input_channels(module: nn.Module) -> int:

@@ -91,7 +91,7 @@ def resolve(target: Target, logits: Tensor, class_names: Sequence[str] | None) -
         return Targets(None, target, (name,) * count)
     if target is None:
         top = (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.argmax(dim=1)
-        found = [int(index) for index in top]
+        found = top.tolist()
     elif isinstance(target, str) or not isinstance(target, Sequence):
         found = [_index(target, classes, class_names)] * count
     else:

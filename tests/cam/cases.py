@@ -91,8 +91,11 @@ def array(values: Tensor) -> Array:
     return values.detach().double().numpy()
 
 
-def toy(dtype: torch.dtype = torch.float64) -> Case:
-    """A small convolutional net of smooth and of piecewise linear parts, and two pictures."""
+def toy(dtype: torch.dtype = torch.float64, *, pooled: bool = False) -> Case:
+    """A small convolutional net of smooth and of piecewise linear parts, and two pictures.
+
+    With `pooled` it ends in global average pooling and one dense layer, and the layer is the last one before.
+    """
     torch.manual_seed(3)
     net = nn.Sequential(
         nn.Conv2d(3, 6, 3, padding=1),
@@ -100,12 +103,12 @@ def toy(dtype: torch.dtype = torch.float64) -> Case:
         nn.MaxPool2d(2),
         nn.Conv2d(6, 5, 3, padding=1),
         nn.Tanh(),
-        nn.AvgPool2d(2),
+        nn.AdaptiveAvgPool2d(1) if pooled else nn.AvgPool2d(2),
         nn.Flatten(),
-        nn.Linear(5 * 4 * 3, 4),
+        nn.Linear(5 if pooled else 5 * 4 * 3, 4),
     ).to(dtype)
     with torch.no_grad():
         net[7].weight.mul_(4)  # so that masks change probabilities
     model = load(net, input_size=(3, 16, 12), preprocessing="unit", head="softmax", device="cpu")
     images = torch.rand(2, 3, 16, 12, generator=torch.Generator().manual_seed(0), dtype=dtype)
-    return Case(model, "3", images, [2, 0])
+    return Case(model, "4" if pooled else "3", images, [2, 0])

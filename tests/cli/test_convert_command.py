@@ -71,7 +71,8 @@ def test_layers_prints_one_row_a_layer_and_marks_the_default(families: Path, run
 def test_layers_json_is_pure_json(families: Path, run: Run) -> None:
     about = json.loads(run("layers", families, "--json").stdout)
     assert about["default"] == "max_pooling2d_3"
-    assert about["layers"][0] == {"name": "conv2d_1", "class": "Conv2D", "output_shape": [16, 64, 64], "calls": 1}
+    shapes = {"output_shape": [16, 64, 64], "map_shape": [16, 64, 64]}
+    assert about["layers"][0] == {"name": "conv2d_1", "class": "Conv2D", **shapes, "calls": 1}
     assert len(about["layers"]) == 17
 
 

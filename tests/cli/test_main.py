@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 from converters import convert
 from torchcam_suite.cli import app, main
 
-COMMANDS = ["convert", "verify", "layers", "explain", "demo"]
+COMMANDS = ["convert", "verify", "layers", "methods", "explain", "score-maps", "demo"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

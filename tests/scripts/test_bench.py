@@ -6,6 +6,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -18,6 +19,7 @@ import torchvision
 from torch import Tensor, nn
 
 from torchcam_suite import load
+from torchcam_suite.recorder import Recorder, Site
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 MEGABYTE = 2**20
@@ -36,6 +38,16 @@ def script() -> Iterator[Callable[[str], ModuleType]]:
 @pytest.fixture(scope="module")
 def bench_cam(script: Callable[[str], ModuleType]) -> ModuleType:
     return script("bench_cam")
+
+
+@pytest.fixture(scope="module")
+def contestants(script: Callable[[str], ModuleType]) -> ModuleType:
+    return script("bench_cam_contestants")
+
+
+@pytest.fixture(scope="module")
+def bench_memory(script: Callable[[str], ModuleType]) -> ModuleType:
+    return script("bench_cam_memory")
 
 
 @pytest.fixture(scope="module")
@@ -67,10 +79,10 @@ def net() -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, 5, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 4)).eval()
 
 
-def case(bench_cam: ModuleType, chunk_size: int = 2) -> Any:
+def case(contestants: ModuleType, chunk_size: int = 2) -> Any:
     images = torch.randn(2, 3, 12, 12, generator=torch.Generator().manual_seed(1))
     module = net()
-    return bench_cam.Case(module, "1", images, module(images).argmax(dim=1).tolist(), chunk_size)
+    return contestants.Case(module, "1", images, module(images).argmax(dim=1).tolist(), chunk_size)
 
 
 # ---------------------------------------------------------------- seconds
@@ -97,6 +109,11 @@ def test_ratios_are_taken_within_a_round(bench_race: ModuleType) -> None:
     assert ours["iqr_ratio"] == pytest.approx(0.1)
 
 
+def test_the_clock_is_the_one_that_was_asked_for(bench_race: ModuleType) -> None:
+    ticks = iter([1.0, 3.5])
+    assert bench_race.measure_seconds(lambda: None, torch.device("cpu"), lambda: next(ticks)) == 2.5
+
+
 def test_contestants_take_turns_in_another_order_each_round(bench_race: ModuleType) -> None:
     order: list[str] = []
     calls = {name: lambda name=name: order.append(name) for name in "abc"}
@@ -114,14 +131,13 @@ def test_contestants_take_turns_in_another_order_each_round(bench_race: ModuleTy
     [([], 0), ([5], 5), ([5, -5, 3], 5), ([5, 4, -5, 3], 9), ([2, -2, 4, 4, -4, -4, 1], 8)],
 )
 def test_peak_is_the_highest_running_sum_in_the_order_of_time(
-    bench_cam: ModuleType, sizes: list[int], peak: int
+    bench_memory: ModuleType, sizes: list[int], peak: int
 ) -> None:
-    events = [{"name": "[memory]", "ts": time, "args": {"Bytes": size}} for time, size in enumerate(sizes)]
-    others = [{"name": "aten::empty", "ts": 0}]
-    assert bench_cam.peak_of_allocations([*reversed(events), *others]) == peak
+    events = list(enumerate(sizes))
+    assert bench_memory.peak_of_allocations(reversed(events)) == peak
 
 
-def test_peak_memory_counts_what_lives_at_the_same_time(bench_cam: ModuleType) -> None:
+def test_peak_memory_counts_what_lives_at_the_same_time(bench_memory: ModuleType) -> None:
     def call() -> Tensor:
         first = torch.empty(8 * MEGABYTE // 4)
         second = torch.empty(4 * MEGABYTE // 4)
@@ -129,7 +145,7 @@ def test_peak_memory_counts_what_lives_at_the_same_time(bench_cam: ModuleType) -
         third = torch.empty(6 * MEGABYTE // 4)
         return second[0] + third[0]
 
-    assert bench_cam.peak_extra_bytes(call, torch.device("cpu")) == pytest.approx(12 * MEGABYTE, rel=1e-3)
+    assert bench_memory.peak_extra_bytes(call, torch.device("cpu")) == pytest.approx(12 * MEGABYTE, rel=1e-3)
 
 
 def test_memory_and_seconds_are_those_of_a_process_and_its_descendants(
@@ -160,35 +176,103 @@ def test_a_failed_conversion_becomes_a_row(bench_import: ModuleType, tmp_path: P
 # ---------------------------------------------------------------- contestants
 
 
-def test_a_peer_that_is_not_installed_is_left_out_with_the_reason(bench_cam: ModuleType) -> None:
+def test_a_peer_that_is_not_installed_is_left_out_with_the_reason(contestants: ModuleType) -> None:
     def make(_: Any) -> Any:
         raise ModuleNotFoundError("No module named 'peer'")
 
-    contestants = [bench_cam.Contestant("peer", make), bench_cam.Contestant("plain", bench_cam.plain_forward)]
-    calls, skipped = bench_cam.make_calls(contestants, case(bench_cam))
+    both = [contestants.Contestant("peer", make), contestants.Contestant("plain", contestants.plain_forward)]
+    calls, skipped = contestants.make_calls(both, case(contestants))
     assert list(calls) == ["plain"]
     assert skipped == {"peer": "No module named 'peer': pip install -e .[bench]"}
 
 
-def test_contestants_do_not_share_a_module(bench_cam: ModuleType) -> None:
+def test_contestants_do_not_share_a_module(contestants: ModuleType) -> None:
     seen = []
-    contestants = [bench_cam.Contestant(name, lambda given: seen.append(given.module)) for name in "ab"]
-    given = case(bench_cam)
-    bench_cam.make_calls(contestants, given)
+    both = [contestants.Contestant(name, lambda given: seen.append(given.module)) for name in "ab"]
+    given = case(contestants)
+    contestants.make_calls(both, given)
     assert len({id(module) for module in [*seen, given.module]}) == 3
 
 
-def test_the_floor_of_score_cam_is_one_pass_an_image_and_channel(bench_cam: ModuleType) -> None:
-    given = case(bench_cam, chunk_size=2)
+def test_the_floor_of_score_cam_is_one_pass_an_image_and_channel(contestants: ModuleType) -> None:
+    given = case(contestants, chunk_size=2)
     chunks = list(given.chunks())
     assert [len(chunk) for chunk in chunks] == [2, 2, 1, 2, 2, 1]  # 5 channels, 2 images
     assert torch.equal(torch.cat(chunks), given.images.repeat_interleave(5, dim=0))
-    assert bench_cam.plain_passes(given)().shape == (10, 4)
+    assert contestants.plain_passes(given)().shape == (10, 4)
 
 
-def test_maps_of_the_layer_and_of_the_image_become_comparable(bench_cam: ModuleType) -> None:
-    given = case(bench_cam)
-    whole, bare = bench_cam.our_explain(given)(), bench_cam.our_recorder(given)()
+def test_with_a_share_of_the_masks_all_contestants_have_the_same_ones(
+    bench_cam: ModuleType, contestants: ModuleType
+) -> None:
+    given = case(contestants)
+    fewer = contestants.with_fewer_masks(given, 0.4)
+    assert (given.masks, fewer.masks) == (5, 2)
+    assert torch.equal(fewer.module(given.images), given.module(given.images))
+    assert contestants.plain_passes(fewer)().shape == (4, 4)
+    seen = []
+    with Recorder(fewer.module, [Site(fewer.layer)]) as recorder:
+        recorder.run(fewer.module, given.images)
+        seen.append(recorder.activations[Site(fewer.layer)])
+    torch.testing.assert_close(seen[0], nn.Sequential(*given.module[:2])(given.images)[:, :2])
+    maps = [bench_cam.comparable(make(fewer)(), fewer) for make in score_cams(contestants)]
+    assert maps[0].std() > 0.05
+    for found in maps[1:]:  # masks are made differently
+        assert bench_cam.correlation(found, maps[0]) > 0.8
+
+
+def score_cams(contestants: ModuleType) -> list[Callable[[Any], Callable[[], Tensor]]]:
+    for package in ("pytorch_grad_cam", "torchcam"):
+        pytest.importorskip(package)
+    return [contestants.our_score_cam, contestants.pytorch_score_cam, contestants.torch_score_cam]
+
+
+def test_each_contestant_gets_the_chunk_size_that_is_its_fastest(
+    bench_cam: ModuleType, contestants: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+
+    def make(given: Any) -> Callable[[], Tensor]:
+        made.append(given.chunk_size)
+        return lambda: torch.full((1,), float(given.chunk_size))
+
+    seconds = iter([3.0, 1.0, 2.0])
+    monkeypatch.setattr(bench_cam, "measure_seconds", lambda _call, _device, _clock: next(seconds))
+    contestant = contestants.Contestant("any", make)
+    call, size, maps = bench_cam.fastest(
+        contestant, case(contestants), [8, 32, 64], torch.device("cpu"), time.perf_counter
+    )
+    assert (made, size, float(maps), float(call())) == ([8, 32, 64], 32, 32, 32)
+    assert bench_cam.fastest(contestant, case(contestants), [16], torch.device("cpu"), time.perf_counter)[1] == 16
+
+
+def test_the_speed_is_that_beside_the_better_peer_and_before_skipping(bench_cam: ModuleType) -> None:
+    seconds = {"plain passes": [2.0, 2.0], "ours": [1.0, 2.0], "pytorch-grad-cam": [4.0, 4.0], "torch-cam": [3.0, 4.0]}
+    rows = [
+        {"name": name, "precision": "float32", "seconds": values, "median_seconds": sum(values) / 2}
+        for name, values in seconds.items()
+    ]
+    found = bench_cam.speedup(rows, 0.2)
+    assert found == {"better_peer": "torch-cam", "measured": 2.5, "before_skipping": 2.0}
+    assert bench_cam.speedup(rows[:2], 0)["measured"] is None
+
+
+def test_channels_that_are_skipped_are_counted(contestants: ModuleType) -> None:
+    given = case(contestants)
+    with torch.no_grad():
+        given.module[0].weight[:2] = 0
+    assert contestants.skipped_channels(given) == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize("text", ["0", "1.5", "-1"])
+def test_a_share_is_above_zero_and_at_most_one(bench_cam: ModuleType, text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="expected a share above 0, at most 1"):
+        bench_cam._share(text)
+
+
+def test_maps_of_the_layer_and_of_the_image_become_comparable(bench_cam: ModuleType, contestants: ModuleType) -> None:
+    given = case(contestants)
+    whole, bare = contestants.our_explain(given)(), contestants.our_recorder(given)()
     assert whole.shape == (2, 12, 12)
     assert bare.shape == (2, 10, 10)
     assert whole.std() > 0.05
@@ -248,9 +332,10 @@ def test_the_goal_is_that_of_the_fused_import(bench_run_time: ModuleType) -> Non
 def test_bench_cam_compares_equal_maps(tmp_path: Path) -> None:
     for package in ("captum", "pytorch_grad_cam", "torchcam"):
         pytest.importorskip(package)
-    options = "--model resnet18 --batch 2 --size 64 --repeats 2 --scorecam-repeats 1 --threads 1 --device cpu"
+    options = "--model resnet18 --batch 1 --grad-batch 2 --size 64 --repeats 2 --share 0.03 --threads 1 --device cpu"
+    options += " --precision float32 bf16 --chunk-sizes 8"
     found, printed = run_script("bench_cam.py", tmp_path / "bench.json", *options.split())
-    grad, score = (found["results"][method] for method in ("gradcam", "scorecam"))
+    (grad,), (score,) = (found["results"][method] for method in ("gradcam", "scorecam"))
     rows = {row["name"]: row for row in grad["contestants"]}
     assert list(rows) == [
         "plain forward, no_grad",
@@ -265,10 +350,25 @@ def test_bench_cam_compares_equal_maps(tmp_path: Path) -> None:
     # no more memory than the forward pass, where the peers keep the activations of the whole net
     forward = rows["plain forward, no_grad"]["peak_bytes"]
     assert rows["ours: explain"]["peak_bytes"] <= 1.05 * forward < rows["torch-cam GradCAM"]["peak_bytes"]
-    assert grad["settings"] | {"layer": "layer4", "batch": 2, "size": 64, "chunk_size": None} == grad["settings"]
-    assert score["settings"]["chunk_size"] == 8
-    assert len(score["contestants"]) == 4
-    assert grad["skipped"] == score["skipped"] == {}
+    assert grad | {"model": "resnet18", "layer": "layer4", "batch": 2, "size": 64, "repeats": 2} == grad
+    assert score | {"masks": 15, "batch": 1, "share": 0.03} == score
+    names = ["plain passes", "ours", "pytorch-grad-cam", "torch-cam"]
+    exact, half = (
+        {row["name"]: row for row in score["contestants"] if row["precision"] == precision}
+        for precision in ("float32", "bf16")
+    )
+    assert list(exact) == names
+    assert {"plain passes", "ours"} <= set(half)
+    assert exact["ours"]["correlation"] == pytest.approx(1)
+    assert 0.99 < half["ours"]["correlation"] < 1
+    for row in score["contestants"]:
+        assert row["chunk_size"] == 8
+        assert row["peak_bytes"] > 0
+        assert row["masks_per_second"] == pytest.approx(15 / row["seconds_per_image"])
+    assert grad["skipped"] == {}
+    assert not any("float32" in name for name in score["skipped"])
+    assert score["speedup"]["better_peer"] in names[2:]
+    assert (tmp_path / "bench.png").stat().st_size > 10_000
     assert torch.__version__.startswith(found["versions"]["torch"])
     assert found["machine"]["cores"] >= 1
     assert max(map(len, printed.splitlines())) <= 80

@@ -80,6 +80,8 @@ class Method:
         See the module's text.
     rules : Rules, or function of the method's options
         What holds unless the user says otherwise.
+    special_needs : tuple of str
+        What it needs that its parameters do not tell, in a word or two each.
     """
 
     name: str
@@ -89,6 +91,7 @@ class Method:
     cost: Cost
     function: Callable[..., Any]
     rules: Rules | Callable[..., Rules]
+    special_needs: tuple[str, ...] = ()
 
     @property
     def takes(self) -> tuple[str, ...]:
@@ -100,6 +103,21 @@ class Method:
     def takes_layer(self) -> bool:
         """Whether it explains a layer; otherwise it explains the model's input."""
         return "activations" in self.takes
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What it needs, with its default options: as a layer, ReLUs, or a head that gives probabilities."""
+        derived = {
+            "layer": self.takes_layer,
+            "ReLU": "guided_gradient" in self.takes,
+            "head": self.default_rules.of == "probability",
+        }
+        return *(need for need, needed in derived.items() if needed), *self.special_needs
+
+    @property
+    def default_rules(self) -> Rules:
+        """What holds with its default options."""
+        return self.rules(**self.own_options) if callable(self.rules) else self.rules
 
     @property
     def own_options(self) -> dict[str, Any]:
@@ -114,6 +132,12 @@ class Method:
         """The names of all options, those of the engine included."""
         passes = ("chunk_size", "precision", "compile") if self.cost == "many forwards" else ()
         return *self.own_options, "of", "relu", "normalize", "interpolation", *passes
+
+    @property
+    def option_types(self) -> dict[str, Any]:
+        """The type of each option."""
+        types = get_type_hints(Chosen) | get_type_hints(self.function)
+        return {name: types[name] for name in self.options}
 
 
 @dataclass(frozen=True)
@@ -136,9 +160,9 @@ class Chosen:
     chunk_size : int or "auto"
         Inputs in one of the many forward passes; "auto" halves where memory runs out.
     precision : {"float32", "tf32", "bf16", "fp16"}
-        Of those passes; all but float32 are approximations.
+        Of those passes: the model's own dtype without TF32, or an approximation of it.
     compile : bool
-        Whether torch.compile makes those passes faster; it takes a minute first.
+        Whether torch.compile makes passes of masked inputs faster; the first one then takes a minute.
     """
 
     method: Method
@@ -163,12 +187,19 @@ METHODS: dict[str, Method] = {}
 
 
 def method(
-    name: str, title: str, summary: str, *, source: str, cost: Cost, rules: Rules | Callable[..., Rules] = Rules()
+    name: str,
+    title: str,
+    summary: str,
+    *,
+    source: str,
+    cost: Cost,
+    rules: Rules | Callable[..., Rules] = Rules(),
+    needs: tuple[str, ...] = (),
 ) -> Callable[[F], F]:
-    """Enter a function into `METHODS`; the arguments are those of `Method`."""
+    """Enter a function into `METHODS`; the arguments are those of `Method`, `needs` its `special_needs`."""
 
     def enter(function: F) -> F:
-        entry = Method(name, title, summary, source, cost, function, rules)
+        entry = Method(name, title, summary, source, cost, function, rules, needs)
         unknown = set(entry.takes) - set(RECORDED)
         if unknown:
             raise TypeError(f"{name} takes {', '.join(sorted(unknown))}; a method can take {', '.join(RECORDED)}")

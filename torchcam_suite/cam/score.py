@@ -175,10 +175,12 @@ def score_cam(
     return ScoreCam(raw, {"channels": blank.numel(), "channels_skipped": int(skipped.sum())}, weights, skipped)
 
 
-def _to_unit_range(maps: Tensor) -> Tensor:
+def to_unit_range(maps: Tensor) -> Tensor:
+    """Scale each of (M, H, W) maps to [0, 1] by its minimum and maximum; a constant one becomes zero."""
     low = maps.amin(dim=(1, 2), keepdim=True)
     span = maps.amax(dim=(1, 2), keepdim=True) - low
-    return torch.where(span > 0, (maps - low) / span, 0)
+    # of a constant map the numerator is zero; dividing in place spares two passes over memory
+    return (maps - low).div_(torch.where(span > 0, span, 1))
 
 
 def _over_range(maps: Tensor) -> Tensor:
@@ -186,7 +188,8 @@ def _over_range(maps: Tensor) -> Tensor:
     return maps / (span + 1e-5)
 
 
-def _is_constant(activations: Tensor) -> Tensor:
+def is_constant(activations: Tensor) -> Tensor:
+    """Tell of each channel of (N, C, h, w) whether it has one value everywhere."""
     return activations.amax(dim=(2, 3)) == activations.amin(dim=(2, 3))
 
 
@@ -201,8 +204,8 @@ VARIANTS: dict[str, ScoreCamVariant] = {
             name="official",
             summary="the authors' code: class probabilities as weights, constant channels left out",
             of="probability",
-            mask=_to_unit_range,
-            is_blank=_is_constant,
+            mask=to_unit_range,
+            is_blank=is_constant,
             scores_blank=False,
             softmax_over_channels=False,
             relu="after",
@@ -212,8 +215,8 @@ VARIANTS: dict[str, ScoreCamVariant] = {
             name="paper",
             summary="Algorithm 1: softmax over channels of the probabilities, nearly the mean activation",
             of="probability",
-            mask=_to_unit_range,
-            is_blank=_is_constant,
+            mask=to_unit_range,
+            is_blank=is_constant,
             scores_blank=True,
             softmax_over_channels=True,
             relu="before",
@@ -223,8 +226,8 @@ VARIANTS: dict[str, ScoreCamVariant] = {
             name="logit",
             summary="softmax over channels of the class logits, as pytorch-grad-cam and torch-cam do",
             of="logit",
-            mask=_to_unit_range,
-            is_blank=_is_constant,
+            mask=to_unit_range,
+            is_blank=is_constant,
             scores_blank=True,
             softmax_over_channels=True,
             relu="before",

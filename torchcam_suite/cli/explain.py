@@ -1,14 +1,14 @@
 """`torchcam-suite explain`."""
 
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import typer
 
-from torchcam_suite.cam import METHODS
+from torchcam_suite.cam import METHODS, make_method
+from torchcam_suite.cli.method_options import options_of, require_used, split_options
 from torchcam_suite.cli.options import (
     Classes,
     Custom,
@@ -22,6 +22,7 @@ from torchcam_suite.cli.options import (
     Preprocess,
     Weights,
     open_model,
+    parse_target,
 )
 from torchcam_suite.cli.output import (
     file_name,
@@ -47,7 +48,8 @@ def explain(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for pictures and figures.", show_default=False)],
     weights: Weights = None,
     method: Annotated[
-        list[str] | None, typer.Option(help=f"{' or '.join(METHODS)}; repeat for several.", show_default="gradcam")
+        list[str] | None,
+        typer.Option(help="Name from torchcam-suite methods; repeat for several.", show_default="gradcam"),
     ] = None,
     layer: Annotated[
         list[str] | None, typer.Option(help="Layer name; repeat for several.", show_default="the last spatial one")
@@ -62,10 +64,17 @@ def explain(
         str | None, typer.Option(help="ReLU before or after upsampling.", show_default="the method's own")
     ] = None,
     variant: Annotated[
-        str | None, typer.Option(help="Score-CAM: official, paper, logit, keep-learning.", show_default="official")
+        str | None,
+        typer.Option(help="Which published definition, as official or paper.", show_default="the method's own"),
     ] = None,
     chunk_size: Annotated[
-        int | None, typer.Option(help="Score-CAM: masked images in one pass.", show_default="automatic")
+        int | None, typer.Option(help="Inputs in one of many forward passes.", show_default="automatic")
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE", help="Any other option of a method, as samples=20; repeat.", show_default=False
+        ),
     ] = None,
     preprocess: Preprocess = None,
     classes: Classes = None,
@@ -88,14 +97,16 @@ def explain(
     options = {"of": of, "relu": relu, "variant": variant, "chunk_size": chunk_size, "interpolation": interpolation}
     given = {name: value for name, value in options.items() if value is not None}
     methods = list(dict.fromkeys(method or ["gradcam"]))
-    _require_used(given, methods)
+    texts = split_options(option or [])
+    require_used(given, texts, methods)
+    chosen = {name: _options(name, given, texts) for name in methods}
     colorize(np.zeros((1, 1)), colormap)  # an unknown colour map is told before the work, not after
     with warnings_on_stderr():
         with status(f"opening {model}"):
             opened = open_model(
                 model, weights, input_size, preprocess, classes, device, no_cache, input, output, custom
             )
-        found = explain_all(opened, images, methods, layer or [opened.default_layer], _target(target), given)
+        found = explain_all(opened, images, chosen, layer, parse_target(target))
         drawing: dict[str, Any] = {"colormap": colormap, "strength": strength, "interpolation": interpolation}
         written = write_all(opened, images, found, out, drawing)
     if as_json:
@@ -124,18 +135,21 @@ def explain(
 def explain_all(
     model: Model,
     images: Sequence[Path],
-    methods: Sequence[str],
-    layers: Sequence[str],
+    methods: Mapping[str, Mapping[str, Any]],
+    layers: Sequence[str] | None,
     target: Any,
-    given: dict[str, Any],
 ) -> list[Explanation]:
-    """Explain with every method at every layer; each method gets the options that it has."""
+    """Explain with every method and its options; those that take a layer at every layer."""
     found: list[Explanation] = []
-    for name in methods:
-        known = METHODS[name].options if name in METHODS else ()
-        options = {option: value for option, value in given.items() if option in known}
-        result = explain_images(model, images, method=name, layer=layers, target=target, progress=True, **options)
-        found += result.values()
+    takes_layer = {name: METHODS[name].takes_layer for name in methods}
+    for name, options in methods.items():
+        asked: dict[str, Any] = {"method": name, "target": target, "progress": True, **options}
+        if takes_layer[name]:
+            found += explain_images(model, images, layer=layers or [model.default_layer], **asked).values()
+        else:
+            # layers that another method takes are no mistake
+            given = None if any(takes_layer.values()) or not layers else layers[0]
+            found.append(explain_images(model, images, layer=given, **asked))
     return found
 
 
@@ -162,13 +176,8 @@ def write_all(
     return [*written, out / "explanation.json"]
 
 
-def _target(text: str | None) -> int | str | None:
-    return int(text) if text is not None and re.fullmatch(r"-?\d+", text) else text
-
-
-def _require_used(given: dict[str, Any], methods: Sequence[str]) -> None:
-    """An option that no chosen method has is a mistake, not a wish to be ignored."""
-    known = {field for name in methods if name in METHODS for field in METHODS[name].options}
-    for option in given:
-        if known and option not in known:
-            raise ValueError(f"--{option.replace('_', '-')} is no option of {' or '.join(methods)}")
+def _options(name: str, given: Mapping[str, Any], texts: Mapping[str, str]) -> dict[str, Any]:
+    """The options that a method has; what does not fit is told before the model is opened."""
+    options = options_of(METHODS[name], given, texts) if name in METHODS else {}
+    make_method(name, options)
+    return options

@@ -41,6 +41,7 @@ def layers(
                 "name": layer.name,
                 "class": layer.class_name,
                 "output_shape": list(layer.output_shape),
+                "map_shape": None if layer.map_shape is None else list(layer.map_shape),
                 "calls": layer.calls,
             }
             for layer in opened.layers

@@ -1,5 +1,6 @@
 """The arguments and options that several commands share."""
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -104,3 +105,14 @@ def parse_classes(text: str | None) -> list[str] | None:
     if text.endswith(".txt") or "/" in text:
         raise SourceError(f"no such file: {text} (--classes takes a,b,c or a text file with one name a line)")
     return [name.strip() for name in text.split(",")]
+
+
+def parse_target(text: str | None) -> int | str | None:
+    """Parse a class: a number, or else a name.
+
+    Examples
+    --------
+    >>> parse_target("3"), parse_target("cat")
+    (3, 'cat')
+    """
+    return int(text) if text is not None and re.fullmatch(r"-?\d+", text) else text

@@ -1,0 +1,72 @@
+"""`crosscheck` prints a table within 80 columns, writes its picture, and says by its status whether all is the same."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Run
+from PIL import Image
+from torch import Tensor
+
+from torchcam_suite.cam import METHODS
+from torchcam_suite.cam.gradient import grad_cam
+
+QUICK = ["--layer", "conv2d_5", "--preprocess", "unit", "--device", "cpu"]
+
+
+def test_the_table_fits_and_the_status_is_0(families: Path, pictures: list[Path], run: Run) -> None:
+    found = run("crosscheck", families, *pictures[:2], *QUICK)
+    assert found.status == 0
+    assert found.stderr == ""
+    lines = found.stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert any(line.split()[:3] == ["gradcam", "LayerGradCam", "same"] for line in lines)
+    assert "FAILED" not in found.stdout
+
+
+def test_files_are_written_and_named(families: Path, pictures: list[Path], tmp_path: Path, run: Run) -> None:
+    out = tmp_path / "new" / "out"
+    options = ["--method", "gradcam", "--with", "captum", "--target", "1", "-o", out, "--json"]
+    found = run("crosscheck", families, *pictures[:2], *QUICK, *options)
+    assert found.status == 0
+    about = json.loads(found.stdout)
+    assert about["files"] == [str(out / "crosscheck.png"), str(out / "crosscheck.json")]
+    assert {path.name for path in out.iterdir()} == {"crosscheck.png", "crosscheck.json"}
+    assert json.loads((out / "crosscheck.json").read_text())["comparisons"] == about["comparisons"]
+    assert {row["theirs"] for row in about["comparisons"]} == {
+        *("LayerGradCam", "Saliency", "IntegratedGradients", "Occlusion")
+    }
+    assert [image["target_name"] for image in about["images"]] == ["class 1"] * 2
+    with Image.open(out / "crosscheck.png") as picture:
+        assert np.asarray(picture).std() > 10
+
+
+def test_the_status_is_3_where_a_definition_is_not_kept(
+    families: Path, pictures: list[Path], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def doubled(activations: Tensor, gradients: Tensor) -> Tensor:
+        return 2 * grad_cam(activations, gradients)
+
+    monkeypatch.setitem(METHODS, "gradcam", replace(METHODS["gradcam"], function=doubled))
+    found = run("crosscheck", families, pictures[0], *QUICK, "--method", "gradcam", "--with", "captum")
+    assert found.status == 3
+    assert any(line.split()[:3] == ["gradcam", "LayerGradCam", "FAILED"] for line in found.stdout.splitlines())
+    assert "gradcam beside captum LayerGradCam by 5.0e-01" in found.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--with", "keras"], "library 'keras' is not known"),
+        (["--method", "lime"], "method 'lime' does not exist"),
+        (["--target", "12"], "target 12 is out of range"),
+    ],
+)
+def test_mistakes_are_explained(
+    families: Path, pictures: list[Path], run: Run, options: list[str], message: str
+) -> None:
+    found = run("crosscheck", families, pictures[0], *QUICK, *options)
+    assert found.status == 1
+    assert message in found.stderr

@@ -1,0 +1,213 @@
+"""The forward pass that is run many times: the model's own logits, to float rounding, in less time.
+
+A copy of the module is made once: Conv and BatchNormalization folded, weights in the memory format that is the
+fastest, on a CPU convolution, sum and activation in one operation. It is kept as long as the module lives and its
+weights stay as they are, and for each batch it has to give the logits that were recorded of the module itself; a copy
+that does not, or that cannot be made, is not used.
+"""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, fx, nn
+
+from torchcam_suite.cam.method import Precision
+from torchcam_suite.cam.scoring import Classifier
+from torchcam_suite.errors import UnsupportedModelError
+
+Forward = Callable[[Tensor], Tensor]
+
+# A copy costs as much time as about 30 passes gain by it (MobileNetV2 and ResNet50, one core): 0.2 to 0.4 s.
+_WORTH_PASSES = 64
+_CHECKED_IMAGES = 8
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a copy differs from its module, beside folded weights.
+
+    Attributes
+    ----------
+    channels_last : bool
+        Whether convolutions have the channels innermost in memory.
+    onednn : bool
+        Whether convolution, sum and activation are one operation of oneDNN.
+    """
+
+    channels_last: bool
+    onednn: bool = False
+
+
+@dataclass
+class _Copy:
+    """A copy of a module; `net` is None where there is none that gives the same logits."""
+
+    state: tuple[Any, ...]
+    net: nn.Module | None
+    compiled: dict[str, Forward] = field(default_factory=dict)
+
+
+_copies: WeakKeyDictionary[nn.Module, dict[Any, _Copy]] = WeakKeyDictionary()
+
+
+def fast_forward(
+    model: Classifier, images: Tensor, logits: Tensor, *, passes: int, precision: Precision, compile: bool = False
+) -> Forward:
+    """Inputs (m, c, H, W) to logits (m, classes), as fast as this model gives them.
+
+    Parameters
+    ----------
+    model : Classifier
+        Its module stays as it is.
+    images, logits : Tensor
+        Some of its inputs (N, c, H, W), of the size of those to come, and what it gives for them, both in full
+        precision.
+    passes : int
+        How many inputs will be run. Few of them are not worth a copy.
+    precision : {"float32", "tf32", "bf16", "fp16"}
+        In which they will be run, see `torchcam_suite.cam.precision.arithmetic`.
+    compile : bool
+        Let torch.compile make it faster; inputs should then all have one shape.
+
+    Raises
+    ------
+    UnsupportedModelError
+        When it is called: torch.compile cannot compile the model, or there is no compiler.
+    """
+    form = _form(images, precision, compile)
+    kept = _kept_copy(model, images, logits, form, passes if not compile else _WORTH_PASSES)
+    net = None if kept is None else kept.net
+    forward = model.logits if net is None else _logits_of(net)
+    if compile:
+        known = {} if kept is None or net is None else kept.compiled
+        forward = known.setdefault(precision, compiled(forward, images.device))
+    return _channels_last(forward) if net is not None and form.channels_last else forward
+
+
+def compiled(forward: Forward, device: torch.device, backend: str = "inductor") -> Forward:
+    """Let torch.compile make a forward pass faster, for inputs of one shape.
+
+    On CUDA the whole pass is one CUDA graph; on the CPU the weights become constants of the compiled code.
+
+    Raises
+    ------
+    UnsupportedModelError
+        When it is called: the compiler is missing, or refuses the model.
+    """
+    options: dict[str, Any] = {}
+    if backend == "inductor":
+        options = {"mode": "reduce-overhead"} if device.type == "cuda" else {"options": {"freezing": True}}
+    fast: Any = torch.compile(forward, backend=backend, dynamic=False, **options)
+
+    def run(inputs: Tensor) -> Tensor:
+        try:
+            with torch.inference_mode(False), torch.no_grad():
+                return fast(inputs.clone() if inputs.is_inference() else inputs)
+        except Exception as error:
+            if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+                raise
+            raise UnsupportedModelError(_why_not_compiled(error)) from error
+
+    return run
+
+
+def _why_not_compiled(error: Exception) -> str:
+    reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    if "InvalidCxxCompiler" in f"{type(error).__name__} {reason}":
+        return "compile=True needs a C++ compiler, and there is none: install g++ or clang++, or leave compile out"
+    return f"torch.compile cannot compile this model ({reason[:200]}); leave compile out"
+
+
+# ---------------------------------------------------------------- the copy
+
+
+def _form(images: Tensor, precision: Precision, compile: bool) -> Form:
+    if images.device.type == "cpu":
+        return Form(channels_last=True, onednn=precision == "float32" and not compile)
+    # cuDNN's float32 convolutions are the faster ones without channels_last; those of the tensor cores with it
+    return Form(channels_last=precision != "float32")
+
+
+def _kept_copy(model: Classifier, images: Tensor, logits: Tensor, form: Form, passes: int) -> _Copy | None:
+    if images.dtype not in (torch.float32, torch.float64):
+        return None  # rounding of half precision would differ by more than a map may
+    state, key = _state(model.module), (form, images.shape[1:], images.dtype)
+    of_module = _copies.setdefault(model.module, {})
+    kept = of_module.get(key)
+    if kept is not None and kept.state == state and (kept.net is None or _gives(kept.net, images, logits, form)):
+        return kept
+    of_module.pop(key, None)
+    if passes < _WORTH_PASSES:
+        return None
+    of_module[key] = _Copy(state, _copy(model.module, images, logits, form))
+    return of_module[key]
+
+
+def _state(module: nn.Module) -> tuple[Any, ...]:
+    """Changes when a weight does: the version of a tensor counts its in-place changes."""
+    weights = chain(module.parameters(), module.buffers())
+    return tuple((each.data_ptr(), each.dtype, -1 if each.is_inference() else each._version) for each in weights)
+
+
+def _copy(module: nn.Module, images: Tensor, logits: Tensor, form: Form) -> nn.Module | None:
+    """The fastest copy that gives the same logits."""
+    for make in (_fused, _unfused):
+        try:
+            with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
+                warnings.simplefilter("ignore")
+                net = make(module, images, form)
+            if _gives(net, images, logits, form):
+                return net
+        except Exception:  # whatever a module says of being traced or copied, it can be run as it is
+            continue
+    return None
+
+
+def _fused(module: nn.Module, images: Tensor, form: Form) -> nn.Module:
+    from converters import onednn
+    from converters.fusion import fuse
+
+    example = torch.rand(2, *images.shape[1:], generator=torch.Generator().manual_seed(0)).to(images)
+    net = fuse(module, (), example).module
+    if form.onednn and onednn.is_available():
+        # an imported module has its graph in a trunk
+        onednn.fuse_convolutions(net if isinstance(net, fx.GraphModule) else net.trunk, example)  # type: ignore[arg-type]
+    return _with_form(net, form)
+
+
+def _unfused(module: nn.Module, _images: Tensor, form: Form) -> nn.Module:
+    from converters.folding import sharing_tensors
+
+    return _with_form(sharing_tensors(module).eval(), form)
+
+
+def _with_form(net: nn.Module, form: Form) -> nn.Module:
+    """Give convolutions weights of their own, channels last: the module's may not be touched."""
+    for part in net.modules():
+        if form.channels_last and isinstance(part, nn.Conv2d | nn.ConvTranspose2d):
+            weight = part.weight.detach().contiguous(memory_format=torch.channels_last)
+            part.weight = nn.Parameter(weight, requires_grad=False)
+    return net
+
+
+def _gives(net: nn.Module, images: Tensor, logits: Tensor, form: Form) -> bool:
+    """Whether a copy gives the logits that the module gave, to rounding."""
+    forward = _channels_last(_logits_of(net)) if form.channels_last else _logits_of(net)
+    expected = logits[:_CHECKED_IMAGES].detach()
+    with torch.inference_mode():
+        found = forward(images[:_CHECKED_IMAGES])
+        allowed = 1000 * torch.finfo(expected.dtype).eps * expected.abs().max()
+        return found.shape == expected.shape and bool(((found - expected).abs() <= allowed).all())
+
+
+def _logits_of(net: nn.Module) -> Forward:
+    return getattr(net, "logits", net)
+
+
+def _channels_last(forward: Forward) -> Forward:
+    return lambda inputs: forward(inputs.contiguous(memory_format=torch.channels_last))

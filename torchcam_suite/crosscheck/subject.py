@@ -1,0 +1,166 @@
+"""What other libraries explain: a copy of the model that they can hook, change and throw away."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from torchcam_suite.grids import Grid
+from torchcam_suite.models import Model
+from torchcam_suite.targets import Targets
+
+LAYER = "tap"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What another library is asked to explain.
+
+    Attributes
+    ----------
+    module : nn.Module
+        (N, C, H, W) to (N, classes), in eval mode, without in-place operations of modules.
+    images : Tensor
+        (N, C, H, W), a leaf that requires a gradient: the module's parameters require none.
+    classes : list of int
+        The column that is explained, one an image.
+    is_plain : bool
+        Whether the columns are the model's own logits. Otherwise they are -z and z of a head with one logit z, or
+        the single value of a function.
+    """
+
+    module: "Tapped"
+    images: Tensor
+    classes: list[int]
+    is_plain: bool
+
+    @property
+    def layer(self) -> nn.Module:
+        """A module, called once, whose output are the layer's feature maps (N, C, h, w)."""
+        return self.module.get_submodule(LAYER)
+
+    def scores(self) -> Tensor:
+        """(N,), what is explained; with a graph to the images."""
+        columns: Tensor = self.module(self.images)
+        return columns.gather(1, torch.tensor(self.classes, device=columns.device)[:, None])[:, 0]
+
+    def recorded(self) -> tuple[Tensor, Tensor]:
+        """Give the layer's feature maps, and the gradients of the scores there, by a plain hook."""
+        kept: list[Tensor] = []
+        handle = self.layer.register_forward_hook(lambda _module, _args, output: kept.append(output))
+        scores = self.scores()
+        handle.remove()
+        (gradients,) = torch.autograd.grad(scores.sum(), kept)
+        return kept[0].detach(), gradients
+
+
+class Tapped(nn.Module):
+    """A copy of a module, in which one call of one layer goes through a module of its own.
+
+    So each library sees the layer that is meant, where it would see the first or the last call of a shared module, the
+    tokens of a transformer, or what an in-place operation made of the layer's output.
+
+    Parameters
+    ----------
+    model : Model
+        What is copied. The copy shares the storage of the weights, but neither hooks that are added later nor
+        gradients.
+    layer : str
+        A name from `model.layers`.
+    outputs : function
+        Logits to the columns that are explained.
+    """
+
+    def __init__(self, model: Model, layer: str, outputs: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        site, grid = model.layers.site(layer), model.layers[layer].grid
+        self.copied = _copy(model.module)
+        self.add_module(LAYER, _Tap())
+        self._outputs = outputs
+        self._grid = grid if isinstance(grid, Grid) else None
+        self._call, self._calls = site.call, 0
+        self.copied.get_submodule(site.module).register_forward_hook(self._through_tap)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, columns)."""
+        self._calls = 0
+        logits: Callable[[Tensor], Tensor] = getattr(self.copied, "logits", self.copied)
+        return self._outputs(logits(images))
+
+    def _through_tap(self, _module: nn.Module, _args: Any, output: Tensor) -> Tensor | None:
+        call, self._calls = self._calls, self._calls + 1
+        if call != self._call:
+            return None
+        tap = self.get_submodule(LAYER)  # by its name, as pytorch-grad-cam puts another module there
+        if self._grid is not None:
+            maps = tap(self._grid.maps(output))
+            return self._grid.tokens(maps, like=output.expand(len(maps), *output.shape[1:]))
+        return tap(output).clone()  # the next operation may be in place
+
+
+class _Tap(nn.Module):
+    def forward(self, output: Tensor) -> Tensor:
+        return output.clone()
+
+
+def make_subject(model: Model, layer: str, images: Tensor, targets: Targets, logits: int) -> Subject:
+    """Copy a model for one library to explain.
+
+    Parameters
+    ----------
+    model : Model
+        Stays as it is.
+    layer : str
+        A name from `model.layers`.
+    images : Tensor
+        (N, C, H, W), ready for the model.
+    targets : Targets
+        What is explained.
+    logits : int
+        How many the model gives for an image.
+    """
+    function, count = targets.function, len(images)
+    if function is not None:
+        outputs, classes, plain = _column_of(function), [0] * count, False
+    else:
+        assert targets.classes is not None
+        outputs, classes, plain = (
+            _both_sides if logits == 1 else _as_they_are,
+            targets.classes.tolist(),
+            logits > 1,
+        )
+    return Subject(Tapped(model, layer, outputs), images.detach().clone().requires_grad_(), classes, plain)
+
+
+def _as_they_are(logits: Tensor) -> Tensor:
+    return logits
+
+
+def _both_sides(logits: Tensor) -> Tensor:
+    return torch.cat([-logits, logits], dim=1)
+
+
+def _column_of(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    return lambda logits: function(logits)[:, None]
+
+
+def _copy(module: nn.Module) -> nn.Module:
+    """A copy in eval mode that shares the storage of all tensors, and of which no parameter asks for a gradient."""
+    shared: dict[int, Any] = {id(tensor): tensor.detach() for tensor in _tensors(module)}
+    shared |= {id(weight): nn.Parameter(weight.detach(), requires_grad=False) for weight in module.parameters()}
+    copied = copy.deepcopy(module, shared)
+    part: Any
+    for part in copied.modules():
+        part.training = False
+        if hasattr(part, "inplace"):
+            part.inplace = False
+    return copied
+
+
+def _tensors(module: nn.Module) -> list[Tensor]:
+    """Buffers, and what a module keeps as a plain attribute: a result of its last run cannot be copied otherwise."""
+    kept = [value for part in module.modules() for value in vars(part).values() if isinstance(value, Tensor)]
+    return [*module.buffers(), *kept]
