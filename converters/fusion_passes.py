@@ -18,6 +18,8 @@ from converters.folding import Affine
 
 _IDLE = nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, OnnxDropoutDynamic
 _RECTIFIERS = nn.ReLU, nn.ReLU6
+# what they give is new memory, which none of them needs for its gradient
+_OVERWRITABLE = *folding.LINEAR, *folding.NORMS, folding.ChannelAffine
 _OPERATIONS = {"add": "add", "sub": "sub", "mul": "mul", "_onnx_div": "div"}
 
 
@@ -29,6 +31,7 @@ def fuse_graph(net: fx.GraphModule, keep: Collection[str], example: Tensor) -> T
     _settle_constants(net)
     _fold_pads(net)
     _fold_affine(net)
+    _rectify_in_place(net)
     net.graph.lint()
     net.delete_all_unused_submodules()
     net.recompile()
@@ -252,6 +255,21 @@ def _fold_affine(net: fx.GraphModule) -> None:
         else:
             continue
         _replace(net, node, source)
+
+
+def _rectify_in_place(net: fx.GraphModule) -> None:
+    """Let rectifiers overwrite what nobody else reads: new memory costs as much as the rectifying."""
+    for node, module in _calls(net):
+        source: Any = node.args[0]
+        if type(module) in _RECTIFIERS and not module.inplace and len(source.users) == 1 and _is_new(net, source):
+            _call_instead(net, node, type(module)(inplace=True))
+
+
+def _is_new(net: fx.GraphModule, source: fx.Node) -> bool:
+    module: Any = _called(net, source)
+    if type(module) is OnnxBinaryMathOperation:
+        return module.math_op_function.__name__ in ("add", "sub")
+    return type(module) in _OVERWRITABLE
 
 
 def _affine(net: fx.GraphModule, node: fx.Node) -> tuple[fx.Node, Affine] | None:

@@ -172,7 +172,7 @@ def _cells(name: str, row: dict[str, Any]) -> dict[str, str]:
             "gradients": str(row["gradients"]),
             "bound": f"{row['allowed_bytes'] / 1e9:.2f}",
             "error": f"{row['worst_error']:.0e}",
-            "rounding": f"{row['rounding']:.0e}" if row["rounding"] else "-",
+            "rounding": f"{row['rounding']:.0e}" if row.get("rounding") else "-",
             "cosine": f"{max(0.0, 1 - row['worst_cosine']):.0e}",
             "transposes": str(row["transposes"]),
         }

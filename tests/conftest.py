@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -52,21 +52,28 @@ def xception(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @pytest.fixture(scope="session")
-def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of checkpoints that today's Keras 3 and Keras 2 wrote; see converters/keras_checkpoints.py."""
-    folder = tmp_path_factory.mktemp("fresh")
-    script = Path(__file__).parent / "converters" / "keras_checkpoints.py"
-    subprocess.run([sys.executable, str(script), str(folder)], check=True, timeout=300, capture_output=True)
-    return folder
+def written_by(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Run a script of tests/converters, which may import TensorFlow, and give the folder that it filled."""
+
+    def run(script: str) -> Path:
+        folder = tmp_path_factory.mktemp(Path(script).stem)
+        command = [sys.executable, str(Path(__file__).parent / "converters" / script), str(folder)]
+        subprocess.run(command, check=True, timeout=300, capture_output=True)
+        return folder
+
+    return run
 
 
 @pytest.fixture(scope="session")
-def graphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of frozen graphs and SavedModels, honest and malicious; see converters/graphs.py."""
-    folder = tmp_path_factory.mktemp("graphs") / "made"
-    script = Path(__file__).parent / "converters" / "graphs.py"
-    subprocess.run([sys.executable, str(script), str(folder)], check=True, timeout=300, capture_output=True)
-    return folder
+def fresh(written_by: Callable[[str], Path]) -> Path:
+    """A folder of checkpoints that today's Keras 3 and Keras 2 wrote."""
+    return written_by("keras_checkpoints.py")
+
+
+@pytest.fixture(scope="session")
+def graphs(written_by: Callable[[str], Path]) -> Path:
+    """A folder of frozen graphs and SavedModels, honest and malicious."""
+    return written_by("graphs.py")
 
 
 @pytest.fixture

@@ -155,6 +155,32 @@ def test_dense_and_bias_and_norm_become_one() -> None:
     assert kinds(kept) == {"Linear": 2, "BatchNorm1d": 1, "Identity": 2}
 
 
+def rectifiers_in_place(module: ImportedModule) -> list[bool]:
+    called = (module.trunk.get_submodule(str(n.target)) for n in module.trunk.graph.nodes if n.op == "call_module")
+    return [part.inplace for part in called if isinstance(part, torch.nn.ReLU | torch.nn.ReLU6)]
+
+
+def test_a_rectifier_overwrites_what_nobody_else_reads() -> None:
+    module = net(conv_norm(), **CONV, **NORM)
+    assert rectifiers_in_place(fused(module, images(4, 3, 8, 9))) == [True]
+    assert rectifiers_in_place(fused(module, images(4, 3, 8, 9), keep=("trunk.tap/norm#0",))) == [False]
+    assert rectifiers_in_place(module) == [False]
+
+
+def test_a_rectifier_leaves_the_input_and_what_others_read() -> None:
+    nodes = [
+        node("Relu", "x", "r"),
+        node("Conv", "r k b", "c"),
+        node("Relu", "c", "c1"),
+        node("Sigmoid", "c", "c2"),
+        node("Add", "c1 c2", "a"),
+        node("Relu", "a", "a1"),
+        node("Mul", "a1 a1", "m"),
+        node("Relu", "m", "y"),
+    ]
+    assert rectifiers_in_place(fused(net(nodes, **CONV), images(4, 3, 8, 9))) == [False, False, True, False]
+
+
 def test_a_convolution_that_others_read_keeps_its_values() -> None:
     nodes = [
         node("Conv", "x k b", "c"),

@@ -1,7 +1,6 @@
 """Checkpoints that need a choice: of an output or input, of code that the user vouches for, of a precision."""
 
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +17,9 @@ HERE = Path(__file__).parent
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("options")
-    script = HERE / "option_checkpoints.py"
-    subprocess.run([sys.executable, str(script), str(folder)], check=True, timeout=300, capture_output=True)
-    return folder
+def folder(written_by: Callable[[str], Path]) -> Path:
+    """What option_checkpoints.py writes."""
+    return written_by("option_checkpoints.py")
 
 
 def require_same(bundle: converters.Bundle, arrays: Path, output: str = "y") -> None:

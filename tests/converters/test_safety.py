@@ -23,12 +23,9 @@ SEQ_JSON, SEQ_WEIGHTS = SEQ.with_suffix(".json"), SEQ.with_name("keras224_seq_w.
 
 
 @pytest.fixture(scope="session")
-def malicious(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of files that bite; see malicious_checkpoints.py."""
-    folder = tmp_path_factory.mktemp("malicious")
-    script = Path(__file__).with_name("malicious_checkpoints.py")
-    subprocess.run([sys.executable, str(script), str(folder)], check=True, timeout=300, capture_output=True)
-    return folder
+def malicious(written_by: Callable[[str], Path]) -> Path:
+    """A folder of files that bite."""
+    return written_by("malicious_checkpoints.py")
 
 
 LIVE = {
