@@ -1,6 +1,6 @@
 """The passes that fuse a graph; each leaves one that computes the same, gradients at the kept taps included."""
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from typing import Any, cast
 
 import torch
@@ -11,10 +11,10 @@ from onnx2torch.node_converters.pad import OnnxPadDynamic, OnnxPadStatic, _onnx_
 from onnx2torch.node_converters.reshape import OnnxReshape
 from onnx2torch.node_converters.squeeze import OnnxSqueezeDynamicAxes
 from torch import Tensor, fx, nn
-from torch.nn import functional
 
 from converters import folding
 from converters.folding import Affine
+from converters.graph_edits import call_instead, called, calls, constant_of, pad_by_constants, replace_by
 
 _IDLE = nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, OnnxDropoutDynamic
 _RECTIFIERS = nn.ReLU, nn.ReLU6
@@ -48,62 +48,12 @@ class _Shapes(fx.Interpreter):
         return result
 
 
-def _called(net: fx.GraphModule, node: Any) -> nn.Module | None:
-    """The layer that a node calls with one tensor or more and nothing else; None for one with hooks of its own."""
-    if not isinstance(node, fx.Node) or node.op != "call_module" or node.kwargs:
-        return None
-    module = net.get_submodule(str(node.target))
-    hooks = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
-    return None if any(hooks) else module
-
-
-def _calls(net: fx.GraphModule) -> Iterator[tuple[fx.Node, Any]]:
-    for node in list(net.graph.nodes):
-        module = _called(net, node)
-        # a subclass may compute something else, so a type is only ever asked for exactly
-        if module is not None:
-            yield node, module
-
-
-def _constant(net: fx.GraphModule, node: Any) -> Tensor | None:
-    if not isinstance(node, fx.Node) or node.op != "get_attr":
-        return None
-    owner, _, name = str(node.target).rpartition(".")
-    found = getattr(net.get_submodule(owner), name)
-    return found if isinstance(found, Tensor) else None
-
-
-def _call_instead(net: fx.GraphModule, node: fx.Node, module: nn.Module, *inputs: Any) -> None:
-    """Let a node call another module; its name is its own, since a shared layer has several nodes."""
-    name = f"fused/{node.name}"
-    net.add_submodule(name, module)
-    before = list(node.all_input_nodes)
-    node.target = name
-    if inputs:
-        node.args = inputs
-    _drop_unread(net, before)
-
-
-def _replace(net: fx.GraphModule, node: fx.Node, by: fx.Node) -> None:
-    before = list(node.all_input_nodes)
-    node.replace_all_uses_with(by)
-    net.graph.erase_node(node)
-    _drop_unread(net, before)
-
-
-def _drop_unread(net: fx.GraphModule, nodes: list[fx.Node]) -> None:
-    """Erase constants and paddings that nobody reads any more, and nothing else: it might have an effect."""
-    for node in nodes:
-        if not node.users and (node.op == "get_attr" or node.target is pad_by_constants):
-            net.graph.erase_node(node)
-
-
 # ---------------------------------------------------------------- passes
 
 
 def _open_sequences(net: fx.GraphModule) -> None:
     """Let each layer of a Sequential be a node; onnx2torch pads so."""
-    for node, module in _calls(net):
+    for node, module in calls(net):
         if type(module) is nn.Sequential and len(module) > 0:
             steps = [f"{node.target}.{name}" for name, _ in module.named_children()]
             for step in steps[:-1]:
@@ -113,30 +63,25 @@ def _open_sequences(net: fx.GraphModule) -> None:
 
 
 def _drop_idle(net: fx.GraphModule, keep: Collection[str]) -> None:
-    for node, module in _calls(net):
+    for node, module in calls(net):
         if type(module) in _IDLE and not module.training and node.target not in keep:
             (source,) = node.all_input_nodes
-            _replace(net, node, source)
+            replace_by(net, node, source)
 
 
 def _settle_constants(net: fx.GraphModule) -> None:
     """Read once what onnx2torch would read from a tensor at each call, which waits for the device."""
-    for node, module in _calls(net):
+    for node, module in calls(net):
         settle = _SETTLE.get(type(module))
         if settle is not None:
             settle(net, node, module)
-
-
-def pad_by_constants(images: Tensor, pads: list[int], mode: str, value: float) -> Tensor:
-    """Pad as torch does, under a name of our own: in a traced module its pads may be computed."""
-    return functional.pad(images, pads, mode=mode, value=value)
 
 
 def _settle_pad(net: fx.GraphModule, node: fx.Node, module: Any) -> None:
     if type(module) is OnnxPadStatic:
         pads, value = list(module.pads), module.constant_value
     else:
-        given = [_constant(net, item) for item in node.args[1:]]
+        given = [constant_of(net, item) for item in node.args[1:]]
         if module.mode != "constant" or not given or any(item is None for item in given):
             return
         pads = _onnx_padding_to_torch(given[0].tolist())  # type: ignore[union-attr]
@@ -145,13 +90,13 @@ def _settle_pad(net: fx.GraphModule, node: fx.Node, module: Any) -> None:
 
 
 def _settle_squeeze(net: fx.GraphModule, node: fx.Node, _: Any) -> None:
-    axes = _constant(net, node.args[1]) if len(node.args) == 2 else None
+    axes = constant_of(net, node.args[1]) if len(node.args) == 2 else None
     if axes is not None and axes.numel() > 0:
         _call_function(net, node, torch.squeeze, node.args[0], tuple(axes.tolist()))
 
 
 def _settle_reshape(net: fx.GraphModule, node: fx.Node, _: Any) -> None:
-    shape = _constant(net, node.args[1])
+    shape = constant_of(net, node.args[1])
     source: Any = node.args[0]
     before = source.meta.get("shape")
     if shape is None or before is None:
@@ -168,9 +113,9 @@ def _settle_reshape(net: fx.GraphModule, node: fx.Node, _: Any) -> None:
 
 
 def _settle_matmul(net: fx.GraphModule, node: fx.Node, _: Any) -> None:
-    matrix = _constant(net, node.args[1])
+    matrix = constant_of(net, node.args[1])
     if matrix is not None and matrix.ndim == 2:
-        _call_instead(net, node, folding.from_matrix(matrix), node.args[0])
+        call_instead(net, node, folding.from_matrix(matrix), node.args[0])
 
 
 _SETTLE: dict[type, Callable[[fx.GraphModule, fx.Node, Any], None]] = {
@@ -186,12 +131,12 @@ def _call_function(net: fx.GraphModule, node: fx.Node, function: Callable[..., T
     with net.graph.inserting_before(node):
         new = net.graph.call_function(function, args)
     new.meta = dict(node.meta)
-    _replace(net, node, new)
+    replace_by(net, node, new)
 
 
 def _fold_pads(net: fx.GraphModule) -> None:
     """Let a convolution or MaxPool pad by itself."""
-    for node, module in _calls(net):
+    for node, module in calls(net):
         if type(module) in folding.CONVOLUTIONS and module.padding_mode == "zeros":
             pads = _symmetric_zeros(node.args[0], len(module.kernel_size))
             if pads is not None and not isinstance(module.padding, str):
@@ -204,7 +149,7 @@ def _fold_pads(net: fx.GraphModule) -> None:
 
 def _pad_inside(net: fx.GraphModule, node: fx.Node, module: nn.Module) -> None:
     padding: Any = node.args[0]
-    _call_instead(net, node, module, padding.args[0])
+    call_instead(net, node, module, padding.args[0])
 
 
 def _is_rectified(net: fx.GraphModule, padding: Any) -> bool:
@@ -213,7 +158,7 @@ def _is_rectified(net: fx.GraphModule, padding: Any) -> bool:
     MaxPool pads with -inf. There zero is as good: no value is below it, and where zero is the largest, no gradient
     passes the rectifier, whichever of the zeros receives it.
     """
-    return type(_called(net, padding.args[0])) in _RECTIFIERS
+    return type(called(net, padding.args[0])) in _RECTIFIERS
 
 
 def _symmetric_zeros(node: Any, rank: int) -> tuple[int, ...] | None:
@@ -241,32 +186,32 @@ def _can_pad(pool: nn.MaxPool2d, pads: tuple[int, ...]) -> bool:
 
 def _fold_affine(net: fx.GraphModule) -> None:
     """Fold what scales and shifts channels into the layer before it, or two such steps into one."""
-    for node, _ in _calls(net):
+    for node, _ in calls(net):
         step = _affine(net, node)
         if step is None or len(step[0].users) != 1:
             continue
         source, affine = step
-        linear, before = _called(net, source), _affine(net, source)
+        linear, before = called(net, source), _affine(net, source)
         if type(linear) in folding.LINEAR:
-            _call_instead(net, source, folding.after(linear, affine))
+            call_instead(net, source, folding.after(linear, affine))
         elif before is not None and _channel_axis(net, before[0]) == 1:
             merged = folding.ChannelAffine(before[1].then(affine), source.meta["dtype"])
-            _call_instead(net, source, merged, before[0])
+            call_instead(net, source, merged, before[0])
         else:
             continue
-        _replace(net, node, source)
+        replace_by(net, node, source)
 
 
 def _rectify_in_place(net: fx.GraphModule) -> None:
     """Let rectifiers overwrite what nobody else reads: new memory costs as much as the rectifying."""
-    for node, module in _calls(net):
+    for node, module in calls(net):
         source: Any = node.args[0]
         if type(module) in _RECTIFIERS and not module.inplace and len(source.users) == 1 and _is_new(net, source):
-            _call_instead(net, node, type(module)(inplace=True))
+            call_instead(net, node, type(module)(inplace=True))
 
 
 def _is_new(net: fx.GraphModule, source: fx.Node) -> bool:
-    module: Any = _called(net, source)
+    module: Any = called(net, source)
     if type(module) is OnnxBinaryMathOperation:
         return module.math_op_function.__name__ in ("add", "sub")
     return type(module) in _OVERWRITABLE
@@ -274,7 +219,7 @@ def _is_new(net: fx.GraphModule, source: fx.Node) -> bool:
 
 def _affine(net: fx.GraphModule, node: fx.Node) -> tuple[fx.Node, Affine] | None:
     """What a node does to the channels of another node; None if it does anything else."""
-    module: Any = _called(net, node)
+    module: Any = called(net, node)
     if type(module) is OnnxBinaryMathOperation:
         return _affine_of_constant(net, node, module)
     source: Any = node.args[0] if len(node.args) == 1 else None
@@ -287,7 +232,7 @@ def _affine(net: fx.GraphModule, node: fx.Node) -> tuple[fx.Node, Affine] | None
 
 
 def _affine_of_constant(net: fx.GraphModule, node: fx.Node, module: Any) -> tuple[fx.Node, Affine] | None:
-    constants = [_constant(net, item) for item in node.args]
+    constants = [constant_of(net, item) for item in node.args]
     if len(constants) != 2 or module.broadcast == 1 or (constants[0] is None) == (constants[1] is None):
         return None
     comes_first = constants[0] is not None
@@ -310,4 +255,4 @@ def _channel_axis(net: fx.GraphModule, source: Any) -> int | None:
     shape = source.meta.get("shape")
     if not shape or len(shape) < 2:
         return None
-    return len(shape) - 1 if type(_called(net, source)) is nn.Linear else 1
+    return len(shape) - 1 if type(called(net, source)) is nn.Linear else 1

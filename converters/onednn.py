@@ -14,7 +14,7 @@ from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 from torch.nn import functional
 
-from converters.fusion_passes import _call_instead, _called, _calls, _replace
+from converters.graph_edits import call_instead, called, calls, replace_by
 
 Activation = tuple[str, tuple[float, ...]]
 
@@ -62,7 +62,7 @@ def fuse_convolutions(net: fx.GraphModule, example: Tensor) -> None:
     """
     ShapeProp(net).propagate(example)
     weights: dict[int, Tensor] = {}
-    for node, module in _calls(net):
+    for node, module in calls(net):
         if _fits(module) and "tensor_meta" in node.meta:
             _fuse_at(net, node, module, weights)
     net.graph.lint()
@@ -118,10 +118,10 @@ def _fuse_at(net: fx.GraphModule, node: fx.Node, conv: nn.Conv2d, weights: dict[
     if total is not None and activation != _RELU:
         activated, activation = None, _NONE  # behind a sum, oneDNN has no other
     inputs = node.args if total is None else (*node.args, total[1])
-    _call_instead(net, node, FusedConvolution(conv, weights[id(conv)], activation), *inputs)
+    call_instead(net, node, FusedConvolution(conv, weights[id(conv)], activation), *inputs)
     for done in (None if total is None else total[0], activated):
         if done is not None:
-            _replace(net, done, node)
+            replace_by(net, done, node)
 
 
 def _packed(conv: nn.Conv2d, source: Any) -> Tensor:
@@ -147,7 +147,7 @@ def _sum_behind(net: fx.GraphModule, node: fx.Node) -> tuple[fx.Node, fx.Node] |
 def _is_sum(net: fx.GraphModule, node: fx.Node) -> bool:
     if node.op == "call_function":
         return node.target in _SUMS
-    module: Any = _called(net, node)
+    module: Any = called(net, node)
     is_binary = type(module) is OnnxBinaryMathOperation
     return is_binary and module.broadcast != 1 and module.math_op_function is torch.add
 
@@ -171,4 +171,4 @@ def _activation(net: fx.GraphModule, node: fx.Node) -> Activation | None:
     if node.op in ("call_function", "call_method"):
         plain = len(node.args) == 1 and set(node.kwargs) <= {"inplace"}
         return _OF_FUNCTIONS.get(node.target) if plain else None
-    return _OF_MODULES.get(type(_called(net, node)))
+    return _OF_MODULES.get(type(called(net, node)))
