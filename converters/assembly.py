@@ -45,12 +45,14 @@ def _prove(structure: onnx.ModelProto, layers: list[dict], folder: Path) -> Cert
     """Build the module, see to it that every map is channels first, and compare it with the reference."""
     weights, reference = read_tensors(folder / WEIGHTS), read_tensors(folder / PROOF)
     modules = {_tap(layer): _module_name(layer) for layer in layers}
-    run = parity.run_taps(build(structure, weights), reference, modules)
+    module = build(structure, weights)
+    run = parity.run_taps(module, reference, modules)
     last = parity.channels_last_taps(run, reference, modules)
     last += graph.one_pixel_taps(structure, {_tap(layer): layer["shape"] for layer in layers})
     if last:
         graph.force_channels_first(structure, last)
-        run = parity.run_taps(build(structure, weights), reference, modules)
+        module = build(structure, weights)
+        run = parity.run_taps(module, reference, modules)
     for layer in layers:
         name = _module_name(layer)
         layer["module"] = f"{'trunk' if name in run.before_head else 'head'}.tap/{name}"
@@ -59,7 +61,7 @@ def _prove(structure: onnx.ModelProto, layers: list[dict], folder: Path) -> Cert
         reference,
         modules,
         graph.runtime_transposes(structure),
-        exact=lambda: parity.run_exactly(build(structure, weights), reference, modules),
+        exact=lambda: parity.run_exactly(module, reference, modules),
     )
 
 

@@ -49,6 +49,11 @@ class ChannelAffine(nn.Module):
         for name, value in {"scale": affine.scale, "shift": affine.shift, "zero": zero, "one": zero + 1}.items():
             self.register_buffer(name, value.to(dtype))
 
+    @property
+    def bias(self) -> Tensor:
+        """What is added to each channel, under the name that other layers have for it."""
+        return self.shift
+
     def forward(self, images: Tensor) -> Tensor:
         """(N, C, ...) -> the same shape."""
         return nn.functional.batch_norm(images, self.zero, self.one, self.scale, self.shift, eps=0.0)
@@ -152,3 +157,10 @@ def sharing_tensors(module: nn.Module) -> nn.Module:
     }
     memo |= {id(buffer): buffer.detach() for buffer in module.buffers()}
     return copy.deepcopy(module, memo)
+
+
+def evaluating(module: nn.Module) -> nn.Module:
+    """Give the module with its train flags off: `eval()` is overridden by models that merge weights, shared here."""
+    for part in module.modules():
+        part.training = False
+    return module

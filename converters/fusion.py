@@ -67,7 +67,7 @@ def fuse(module: nn.Module, keep: Collection[Place], example: Tensor) -> Fused:
             traced, paths = _trace(module, keep)
             fuse_graph(traced, set(paths.values()), example)
             fused = traced
-        fused.eval()
+        folding.evaluating(fused)
         _require_same(fused(example), module(example), type(module).__name__)
     return Fused(fused, paths)
 
@@ -125,7 +125,7 @@ def _trace(module: nn.Module, keep: Collection[Place]) -> tuple[fx.GraphModule, 
         raise UnsupportedModelError(f"{name} has a method `logits`, which a traced copy would lose; use it unfused")
     tracer = _TapTracer(keep)
     try:
-        copied = folding.sharing_tensors(module).eval()
+        copied = folding.evaluating(folding.sharing_tensors(module))
         for place in keep:
             # before the trace: a Sequential must not grow while it is walked through
             copied.add_module(_tap(place), nn.Identity())

@@ -205,8 +205,10 @@ def _fold_affine(net: fx.GraphModule) -> None:
 def _rectify_in_place(net: fx.GraphModule) -> None:
     """Let rectifiers overwrite what nobody else reads: new memory costs as much as the rectifying."""
     for node, module in calls(net):
+        if type(module) not in _RECTIFIERS or module.inplace:
+            continue
         source: Any = node.args[0]
-        if type(module) in _RECTIFIERS and not module.inplace and len(source.users) == 1 and _is_new(net, source):
+        if len(source.users) == 1 and _is_new(net, source):
             call_instead(net, node, type(module)(inplace=True))
 
 

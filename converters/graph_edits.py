@@ -13,7 +13,7 @@ def called(net: fx.GraphModule, node: Any) -> nn.Module | None:
         return None
     module = net.get_submodule(str(node.target))
     hooks = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
-    return None if any(hooks) else module
+    return None if any(hooks) or "forward" in vars(module) else module
 
 
 def calls(net: fx.GraphModule) -> Iterator[tuple[fx.Node, Any]]:

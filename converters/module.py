@@ -26,6 +26,8 @@ class ImportedModule(nn.Module):
     softmax or sigmoid) through which its output passes.
     """
 
+    gives_logits = True  # through `logits`, for those who cannot import this class without onnx2torch
+
     def __init__(self, trunk: fx.GraphModule, head: fx.GraphModule | None) -> None:
         super().__init__()
         self.trunk = trunk

@@ -93,7 +93,7 @@ def explain(
         outputs, where `like` has M outputs of the layer. See docs/transformers.md.
     progress : bool or function
         True shows a bar on stderr for methods with many forward passes; a function is called as
-        ``progress(done, total)``, anew for each layer and batch.
+        ``progress(done, total)``, anew for each batch, and for each layer where feature maps are replaced.
     **options
         Of the method: `of`, `relu`, `normalize` and `interpolation` of all, its own, and those of many passes.
 

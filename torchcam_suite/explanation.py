@@ -32,7 +32,8 @@ class Explanation:
     maps : Tensor
         (N, H, W) float32 in [0, 1], at the size of the model's input, on the model's device.
     raw : Tensor
-        (N, h, w) at the layer's resolution, as the formula gives it before normalisation.
+        (N, h, w) at the layer's resolution (the input's, for methods without a layer), before scaling. Rectified if
+        the option `relu` is "before"; with "after" it keeps its sign.
     targets : tuple of int, or None
         The class that is explained, one an image; None where the target is a function.
     target_names : tuple of str

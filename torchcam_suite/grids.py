@@ -207,8 +207,9 @@ def channels_last(module: nn.Module) -> bool | None:
     # not the subclasses: torchvision's LayerNorm2d is one, and puts the channels first again
     if type(module) is nn.Linear or (type(module) is nn.LayerNorm and len(module.normalized_shape) == 1):
         return True
-    first = (nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d, nn.GroupNorm, nn.InstanceNorm2d, nn.MaxPool2d)
-    return False if isinstance(module, (*first, nn.AvgPool2d, nn.AdaptiveAvgPool2d)) else None
+    layers = nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d
+    norms = nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm, nn.InstanceNorm2d
+    return False if isinstance(module, (*layers, *norms)) else None
 
 
 def find_grids(outputs: Sequence[Output], size: tuple[int, int]) -> list[Grid | Ambiguity | None]:
@@ -241,16 +242,21 @@ def find_grids(outputs: Sequence[Output], size: tuple[int, int]) -> list[Grid | 
     mixed = any(output.channels_last for output in outputs if len(output.shape) == 3)
     sizes: set[tuple[int, int]] = set()
     counts: set[int] = set()
+    flattened: set[Shape] = set()
     found: list[Grid | Ambiguity | None] = []
     for shape, last in outputs:
         known = tuple(axis for axis in shape if axis is not None)
         grid: Grid | Ambiguity | None = None
-        if len(shape) == len(known) == 2:
+        if len(shape) == len(known) == 2 and last is not False:
             grid = _grid_of_tokens(known[0], sizes, size)
+            if isinstance(grid, Grid) and not last and known in flattened and known[0] != known[1]:
+                what = f"{known[0]} channels of {known[1]} positions"
+                grid = Ambiguity(f"gives {_text(known)} values, which seem to be {what}")
         elif len(shape) == len(known) == 3:
             grid = _grid_of_map(known, last, size, mixed, counts)
             if grid is None:
                 sizes.add((known[1], known[2]))
+                flattened.add((known[0], known[1] * known[2]))
         if isinstance(grid, Grid):
             sizes.add((grid.height, grid.width))
             counts.update(known[:1] if grid.flat else ())

@@ -14,7 +14,7 @@ from torchcam_suite.errors import HeadError, SourceError
 from torchcam_suite.fused_layers import FusedLayerTable, kept_layers, moved
 from torchcam_suite.images import InputSpec, Preprocessing
 from torchcam_suite.layers import LayerTable
-from torchcam_suite.recorder import Recorder, Site
+from torchcam_suite.recorder import Recorder, Site, logits_of
 
 # converters is imported where it is used: it takes seconds, and a torch module does not need it
 
@@ -68,7 +68,7 @@ class Model:
         self._fingerprint = fingerprint
         self._hashed: tuple[Any, str] = (None, "")
         self._default_layer: str | None = None
-        self._logits: Callable[[Tensor], Tensor] = getattr(module, "logits", module)
+        self._logits: Callable[[Tensor], Tensor] = logits_of(module)
 
     def __repr__(self) -> str:
         channels, height, width = self.input
@@ -189,7 +189,8 @@ class Model:
         names = [keep] if isinstance(keep, str) else list(keep)
         kept = kept_layers(self.layers, names or [self.default_layer])
         example = torch.rand(2, *self.input, generator=torch.Generator().manual_seed(0))
-        fused = fuse(self.module, [site for layer in kept for site in layer.sites], self._placed(example))
+        with Recorder(self.module):  # in eval mode
+            fused = fuse(self.module, [site for layer in kept for site in layer.sites], self._placed(example))
         layers = moved(kept, lambda site: Site(fused.paths[site]))
         return Model(
             fused.module,

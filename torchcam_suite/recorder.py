@@ -1,5 +1,6 @@
 """Record what a layer computed and how a score depends on it: the only place that puts hooks on a module."""
 
+import threading
 from collections import Counter
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -8,6 +9,7 @@ from functools import partial
 from itertools import chain
 from types import TracebackType
 from typing import Any, NamedTuple, Self
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +33,12 @@ class Site(NamedTuple):
 
     def __str__(self) -> str:
         return "the input" if self == INPUT else f"{self.module or 'the root module'!r} (call {self.call})"
+
+
+def logits_of(module: nn.Module) -> Callable[[Tensor], Tensor]:
+    """What gives the logits: an imported module says so; what another one calls `logits` may be a layer."""
+    said: Any = module
+    return said.logits if getattr(module, "gives_logits", False) is True else module
 
 
 INPUT = Site("", -1)  # of a forward pass: what goes into the module
@@ -101,6 +109,7 @@ class Recorder:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
+            stack.enter_context(_alone_with(self._module))
             stack.enter_context(_autograd(self._differentiable))
             stack.enter_context(_evaluating(self._module))
             if self._differentiable:
@@ -302,6 +311,16 @@ def _autograd(enabled: bool) -> Iterator[None]:
     """Set the grad mode whatever the caller's is, `torch.inference_mode` included."""
     with torch.inference_mode(False), torch.set_grad_enabled(enabled):
         yield
+
+
+_locks: WeakKeyDictionary[nn.Module, Any] = WeakKeyDictionary()
+_lock_of_locks = threading.Lock()
+
+
+def _alone_with(module: nn.Module) -> Any:
+    """A lock of the module: hooks and train flags are seen by every thread that runs it."""
+    with _lock_of_locks:
+        return _locks.setdefault(module, threading.RLock())
 
 
 @contextmanager

@@ -211,16 +211,17 @@ def _from_torchvision(source: str, input_size: int | tuple[int, ...] | None, hea
     if set(options) - {"weights"}:
         raise SourceError(f"{source!r}: the only option is ?weights=NAME, as in torchvision:{name}?weights=DEFAULT")
     try:
-        weights = zoo.get_model_weights(name)[options["weights"][0]] if options else None
+        wanted = options.get("weights", ["none"])[0]
+        weights = None if wanted.lower() == "none" else zoo.get_model_weights(name)[wanted]
         module = zoo.get_model(name, weights=weights)
     except KeyError as error:
         raise SourceError(f"{source!r}: torchvision knows no weights {error}; DEFAULT is its best") from error
     except ValueError as error:
         raise SourceError(f"{source!r}: {error}; torchvision.models.list_models() lists the names") from error
     if weights is None:
-        warnings.warn(
-            f"{source} has random weights; add ?weights=DEFAULT for torchvision's own", AssumptionWarning, stacklevel=3
-        )
+        if not options:
+            text = f"{source} has random weights; add ?weights=DEFAULT for torchvision's own"
+            warnings.warn(text, AssumptionWarning, stacklevel=3)
         return _from_module(module, input_size, head, name=name)
     transforms = weights.transforms()
     model = _from_module(module, input_size or transforms.crop_size[0], head, name=name)

@@ -10,8 +10,9 @@ from converters.errors import CheckpointError
 from converters.tracing.reference import reference_batch
 
 RANDOM = {"gamma": (0.8, 1.2), "beta": (-0.2, 0.2), "moving_mean": (-0.2, 0.2), "moving_variance": (0.5, 2.0)}
-# With statistics that do not fit, the activations of these grow or die until nothing is left to compare
-CALIBRATED = {"EfficientNetV2M", "EfficientNetV2L", "MobileNet"}
+# With statistics that do not fit, the activations of these grow or die until nothing is left to compare; in Xception
+# the rounding of float32 then decides which ReLUs let a gradient through
+CALIBRATED = {"EfficientNetV2M", "EfficientNetV2L", "MobileNet", "Xception"}
 
 
 def build(job: dict[str, Any]) -> Any:

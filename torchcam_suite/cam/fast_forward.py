@@ -19,6 +19,7 @@ from torch import Tensor, fx, nn
 from torchcam_suite.cam.method import Precision
 from torchcam_suite.cam.scoring import Classifier
 from torchcam_suite.errors import UnsupportedModelError
+from torchcam_suite.recorder import logits_of
 
 Forward = Callable[[Tensor], Tensor]
 
@@ -82,7 +83,7 @@ def fast_forward(
     form = _form(images, precision, compile)
     kept = _kept_copy(model, images, logits, form, passes if not compile else _WORTH_PASSES)
     net = None if kept is None else kept.net
-    forward = model.logits if net is None else _logits_of(net)
+    forward = model.logits if net is None else logits_of(net)
     if compile:
         known = {} if kept is None or net is None else kept.compiled
         forward = known.setdefault(precision, compiled(forward, images.device))
@@ -136,16 +137,23 @@ def _form(images: Tensor, precision: Precision, compile: bool) -> Form:
 def _kept_copy(model: Classifier, images: Tensor, logits: Tensor, form: Form, passes: int) -> _Copy | None:
     if images.dtype not in (torch.float32, torch.float64):
         return None  # rounding of half precision would differ by more than a map may
+    if _has_hooks(model.module):
+        return None  # they are meant for this module, and what they refer to would keep it alive
     state, key = _state(model.module), (form, images.shape[1:], images.dtype)
     of_module = _copies.setdefault(model.module, {})
     kept = of_module.get(key)
     if kept is not None and kept.state == state and (kept.net is None or _gives(kept.net, images, logits, form)):
         return kept
-    of_module.pop(key, None)
+    for stale in [other for other, copy in of_module.items() if copy.state != state or other == key]:
+        del of_module[stale]
     if passes < _WORTH_PASSES:
         return None
     of_module[key] = _Copy(state, _copy(model.module, images, logits, form))
     return of_module[key]
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    return any(part._forward_hooks or part._forward_pre_hooks or "forward" in vars(part) for part in module.modules())
 
 
 def _state(module: nn.Module) -> tuple[Any, ...]:
@@ -181,15 +189,15 @@ def _fused(module: nn.Module, images: Tensor, form: Form) -> nn.Module:
 
 
 def _unfused(module: nn.Module, _images: Tensor, form: Form) -> nn.Module:
-    from converters.folding import sharing_tensors
+    from converters.folding import evaluating, sharing_tensors
 
-    return _with_form(sharing_tensors(module).eval(), form)
+    return _with_form(evaluating(sharing_tensors(module)), form)
 
 
 def _with_form(net: nn.Module, form: Form) -> nn.Module:
     """Give convolutions weights of their own, channels last: the module's may not be touched."""
     for part in net.modules():
-        if form.channels_last and isinstance(part, nn.Conv2d | nn.ConvTranspose2d):
+        if form.channels_last and isinstance(part, nn.Conv2d | nn.ConvTranspose2d) and "weight" in part._parameters:
             weight = part.weight.detach().contiguous(memory_format=torch.channels_last)
             part.weight = nn.Parameter(weight, requires_grad=False)
     return net
@@ -197,16 +205,12 @@ def _with_form(net: nn.Module, form: Form) -> nn.Module:
 
 def _gives(net: nn.Module, images: Tensor, logits: Tensor, form: Form) -> bool:
     """Whether a copy gives the logits that the module gave, to rounding."""
-    forward = _channels_last(_logits_of(net)) if form.channels_last else _logits_of(net)
+    forward = _channels_last(logits_of(net)) if form.channels_last else logits_of(net)
     expected = logits[:_CHECKED_IMAGES].detach()
     with torch.inference_mode():
         found = forward(images[:_CHECKED_IMAGES])
         allowed = 1000 * torch.finfo(expected.dtype).eps * expected.abs().max()
         return found.shape == expected.shape and bool(((found - expected).abs() <= allowed).all())
-
-
-def _logits_of(net: nn.Module) -> Forward:
-    return getattr(net, "logits", net)
 
 
 def _channels_last(forward: Forward) -> Forward:

@@ -38,7 +38,8 @@ def full_grad(
     Counted are the biases of all modules that give feature maps (N, C, h, w) and have a `bias` of C values, as
     convolutions; and of a BatchNormalization what it adds in eval mode, beta - mean * gamma / sqrt(var + eps). Those of
     dense layers have no place in the image. An imported model's layers are such modules. A constant that a model adds
-    on its own, as the offset of a Keras Rescaling layer, is no module's bias and is left out.
+    on its own, as the offset of a Keras Rescaling layer, is no module's bias and is left out. In a model that `fuse`
+    made, the biases of a convolution and its BatchNormalization are one, so that the map is not the whole model's.
 
     ``official``
         The authors' code rescales all channels of a layer together, so that weak channels stay weak.

@@ -53,7 +53,7 @@ def group_cam(
     groups : int
         How many; with fewer channels than groups, each channel is one.
     percentile : float
-        0 to 100; 0 denoises nothing.
+        0 to 100; 0 sets only the smallest value to zero.
 
     Yields
     ------

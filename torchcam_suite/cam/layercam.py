@@ -118,6 +118,7 @@ def fuse_layers(
     parts = list(explanations.values() if isinstance(explanations, Mapping) else explanations)
     _require_alike(parts)
     names = [part.layer for part in parts]
+    scaled = [scaled] if isinstance(scaled, str) else scaled
     unknown = sorted(set(scaled or ()) - set(names))
     if unknown:
         raise ValueError(f"scaled names layer {', '.join(unknown)}; expected some of {', '.join(names)}")

@@ -233,7 +233,10 @@ def make_method(name: str, options: Mapping[str, Any]) -> Chosen:
     chosen = Chosen(found, own, **usual | given)
     _require_choices(name, get_type_hints(Chosen), {option: getattr(chosen, option) for option in usual | given})
     if chosen.relu == "none" and chosen.normalize == "max":
-        raise ValueError(f"{name}: relu='none' leaves negative values; normalize='minmax' brings them to [0, 1]")
+        raise ValueError(
+            f"{name}: relu='none' leaves negative values; normalize='minmax' brings them to [0, 1] "
+            "(--option normalize=minmax)"
+        )
     return chosen
 
 

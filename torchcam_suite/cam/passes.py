@@ -1,7 +1,7 @@
 """The many forward passes that a method asks for, in the precision and the chunks that were chosen."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,7 +114,8 @@ class Passes:
     def _run(self, what: object, run: Callable[[int], Scored], on_cpu: int) -> Scored:
         key = what, self.images.device, self.images.shape[1:], self.chosen.precision
         first = remembered(self.model.module, key) or first_guess(self.images, on_cpu)
-        with arithmetic(self.chosen.precision, self.images.device):
+        exactly = "precision" in self.chosen.method.options
+        with arithmetic(self.chosen.precision, self.images.device) if exactly else nullcontext():
             scored = run(first)
         if self.chosen.chunk_size == "auto" and scored.chunk_size < first:
             remember(self.model.module, key, scored.chunk_size)

@@ -39,7 +39,7 @@ def crosscheck(
     method: Annotated[
         list[str] | None,
         typer.Option(
-            help="A method of ours, or all, which takes long; repeat for several.",
+            help="A method of ours, or all, which takes long; repeat for several. Captum's Occlusion runs 200 passes.",
             show_default="all but those of many forward passes",
         ),
     ] = None,

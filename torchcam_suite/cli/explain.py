@@ -84,7 +84,9 @@ def explain(
     custom: Custom = None,
     colormap: Annotated[str, typer.Option(help="OpenCV colour map: jet, viridis, turbo, ...")] = "jet",
     strength: Annotated[float, typer.Option(min=0, max=1, help="Share of the colours in the overlay.")] = 0.4,
-    interpolation: Annotated[str, typer.Option(help="bilinear, or nearest for blocks.")] = "bilinear",
+    interpolation: Annotated[
+        str | None, typer.Option(help="bilinear, or nearest for blocks.", show_default="bilinear")
+    ] = None,
     device: Device = "auto",
     no_cache: NoCache = False,
     as_json: Json = False,
@@ -107,7 +109,8 @@ def explain(
                 model, weights, input_size, preprocess, classes, device, no_cache, input, output, custom
             )
         found = explain_all(opened, images, chosen, layer, parse_target(target))
-        drawing: dict[str, Any] = {"colormap": colormap, "strength": strength, "interpolation": interpolation}
+        drawing: dict[str, Any] = {"colormap": colormap, "strength": strength}
+        drawing["interpolation"] = interpolation or texts.get("interpolation", "bilinear")
         written = write_all(opened, images, found, out, drawing)
     if as_json:
         print_json({"files": [str(path) for path in written], "explanations": [item.to_json() for item in found]})
@@ -127,6 +130,7 @@ def explain(
             for item in found
         ],
         right=(4, 5),
+        whole=(2,) if len(images) == 1 else (),
     )
     log.print(f"{len(written)} files in {out}; start with:")
     print(written[0])

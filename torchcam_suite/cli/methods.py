@@ -10,8 +10,10 @@ from torchcam_suite.cli.options import Json
 from torchcam_suite.cli.output import log, print_json, print_table
 
 _LEGEND = (
-    "layer: feature maps, named by --layer; head: probabilities (or --of logit); ReLU: at least one;\n"
-    "GAP head: global average pooling and one dense layer; class: the target is no function.\n"
+    "layer: feature maps, named by --layer; ReLU: at least one;\n"
+    "head: probabilities (or explain --of logit, score-maps --option of=logit);\n"
+    "GAP head: global average pooling and one dense layer;\n"
+    "class: the target is no function.\n"
     "docs/methods.md has formulas and options, --json the options too."
 )
 

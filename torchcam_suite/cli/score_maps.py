@@ -101,7 +101,8 @@ def score_maps(
         print_json({"file": None if out is None else str(out), "scores": [row.to_json() for row in rows]})
         return
     _print(rows)
-    log.print(f"mean ± standard deviation over {len(images)} pictures; ↑ higher, ↓ lower, →0 near zero is better")
+    log.print("one picture" if len(images) == 1 else f"mean ± standard deviation over {len(images)} pictures")
+    log.print("↑ higher, ↓ lower, →0 near zero is better")
     if out is not None:
         print(out)
 

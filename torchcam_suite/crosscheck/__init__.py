@@ -1,4 +1,7 @@
-"""Our maps beside those of Captum, pytorch-grad-cam and torch-cam."""
+"""Our maps beside those of Captum, pytorch-grad-cam and torch-cam.
+
+`torchcam_suite.crosscheck` is the function; take the other names with ``from torchcam_suite.crosscheck import``.
+"""
 
 from torchcam_suite.crosscheck.checking import LIBRARIES, crosscheck
 from torchcam_suite.crosscheck.result import Comparison, CrossCheck

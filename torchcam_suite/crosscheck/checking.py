@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -54,8 +54,8 @@ def crosscheck(
     *,
     layer: str | None = None,
     target: Target = None,
-    methods: Sequence[str] | Literal["all"] | None = None,
-    libraries: Sequence[str] | None = None,
+    methods: Sequence[str] | str | None = None,
+    libraries: Sequence[str] | str | None = None,
     progress: bool = False,
 ) -> CrossCheck:
     """Ask Captum, pytorch-grad-cam and torch-cam the same question, and compare the answers.
@@ -80,6 +80,7 @@ def crosscheck(
         What is explained.
     methods : sequence of str or "all", optional
         Keys of `torchcam_suite.cam.METHODS`. Default: all but those of many forward passes.
+        Captum's Occlusion (some 200 passes) and Integrated Gradients (50) run in any case.
     libraries : sequence of {"captum", "pytorch-grad-cam", "torch-cam"}, optional
         Whom to ask. Default: all that are installed.
     progress : bool
@@ -114,6 +115,7 @@ def crosscheck(
     """
     if not isinstance(model, Model):
         raise SourceError(f"crosscheck takes a Model, not a {type(model).__name__}; open it first: load(...)")
+    libraries = [libraries] if isinstance(libraries, str) else libraries
     asked = _installed(libraries)
     wanted = _peers(asked, methods)
     layer = layer or model.default_layer
@@ -252,9 +254,9 @@ def _installed(libraries: Sequence[str] | None) -> list[str]:
     return found
 
 
-def _peers(libraries: Sequence[str], methods: Sequence[str] | Literal["all"] | None) -> list[tuple[str, Peer, str]]:
+def _peers(libraries: Sequence[str], methods: Sequence[str] | str | None) -> list[tuple[str, Peer, str]]:
     """Library, its method, and ours."""
-    named = [] if methods is None or methods == "all" else list(methods)
+    named = [] if methods is None or methods == "all" else [methods] if isinstance(methods, str) else list(methods)
     unknown = [name for name in named if name not in METHODS]
     if unknown:
         raise ValueError(f"method {unknown[0]!r} does not exist; expected one of {', '.join(METHODS)}")

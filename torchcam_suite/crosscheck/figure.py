@@ -32,7 +32,7 @@ def draw(
     cell : int
         Longest side of a picture, in pixels.
     """
-    headers = [header for name, target in titles for header in (name, target)]
+    headers = [header for name, target in titles for header in (f"{name}: {target}", "")]
     rows = [
         Row(row.library, [c for i, picture in enumerate(pictures) for c in _pair(row, picture, i)])
         for row in comparisons

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from torchcam_suite.grids import Grid
 from torchcam_suite.models import Model
+from torchcam_suite.recorder import logits_of
 from torchcam_suite.targets import Targets
 
 LAYER = "tap"
@@ -87,8 +88,7 @@ class Tapped(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """(N, C, H, W) to (N, columns)."""
         self._calls = 0
-        logits: Callable[[Tensor], Tensor] = getattr(self.copied, "logits", self.copied)
-        return self._outputs(logits(images))
+        return self._outputs(logits_of(self.copied)(images))
 
     def _through_tap(self, _module: nn.Module, _args: Any, output: Tensor) -> Tensor | None:
         call, self._calls = self._calls, self._calls + 1

@@ -169,7 +169,7 @@ METRICS: dict[str, Metric] = {
 }
 
 
-def choose_metrics(names: Sequence[str] | None, *, masks: bool) -> list[str]:
+def choose_metrics(names: Sequence[str] | str | None, *, masks: bool) -> list[str]:
     """Look metrics up: the usual ones where none is named, those of `METRICS` for "all".
 
     Raises
@@ -180,7 +180,7 @@ def choose_metrics(names: Sequence[str] | None, *, masks: bool) -> list[str]:
     if names is None:
         return [name for name, metric in METRICS.items() if metric.usual and (masks or not metric.needs_masks)]
     found: list[str] = []
-    for name in names:
+    for name in [names] if isinstance(names, str) else names:
         if name == "all":
             found += [one for one, metric in METRICS.items() if masks or not metric.needs_masks]
         elif name not in METRICS:
@@ -188,7 +188,7 @@ def choose_metrics(names: Sequence[str] | None, *, masks: bool) -> list[str]:
             hint = f"did you mean {near[0]!r}? " if near else ""
             raise ValueError(f"metric {name!r} does not exist; {hint}expected all, or one of {', '.join(METRICS)}")
         elif METRICS[name].needs_masks and not masks:
-            raise ValueError(f"metric {name!r} asks where the object is; give the masks")
+            raise ValueError(f"metric {name!r} asks where the object is; give the masks (masks=, --masks FOLDER)")
         else:
             found.append(name)
     return list(dict.fromkeys(found))
@@ -199,7 +199,7 @@ def score_maps(
     images: Any,
     explanation: Explanation,
     *,
-    metrics: Sequence[str] | None = None,
+    metrics: Sequence[str] | str | None = None,
     masks: Tensor | None = None,
     target: Callable[[Tensor], Tensor] | None = None,
     reshape: Any = None,
@@ -253,7 +253,7 @@ def score_maps(
     deletion_auc[zero,steps=50] lower 3
     """
     names = choose_metrics(metrics, masks=masks is not None)
-    again = _again(explanation, reshape)
+    again = _again(explanation, reshape, names)
     if explanation.targets is None and target is None:
         raise TargetError("these maps explain a function of the logits; give it: score_maps(..., target=function)")
     parts: dict[str, list[Sequence[Figure]]] = {name: [] for name in names}
@@ -273,8 +273,13 @@ def score_maps(
     return tuple(_joined(found) for name in names for found in zip(*parts[name], strict=True))
 
 
-def _again(explanation: Explanation, reshape: Any) -> dict[str, Any]:
+_MADE_ANEW = "sensitivity", "randomisation"
+
+
+def _again(explanation: Explanation, reshape: Any, metrics: Sequence[str]) -> dict[str, Any]:
     """How the maps were made; of a `reshape` the explanation knows only the name."""
+    if {"gamma", "scaled"} <= explanation.options.keys() and set(metrics) & set(_MADE_ANEW):
+        raise ValueError(f"maps fused of several layers cannot be made anew; leave out {' and '.join(_MADE_ANEW)}")
     options = {name: value for name, value in explanation.options.items() if name != "reshape"}
     layer = explanation.layer if make_method(explanation.method, {}).method.takes_layer else None
     return {

@@ -49,7 +49,8 @@ def _file_of(image: Path, files: Sequence[Path], folder: Path) -> Path:
             return found[0]
         if found:
             raise ImageError(f"{image.name} has several masks in {folder}: {', '.join(path.name for path in found)}")
-    raise ImageError(f"no mask of {image.name} in {folder}; expected {image.stem}_mask.png or {image.stem}.png")
+    itself = "; it seems to be a mask itself: leave it out" if image.stem.endswith("_mask") else ""
+    raise ImageError(f"no mask of {image.name} in {folder}; expected {image.stem}_mask.png or {image.stem}.png{itself}")
 
 
 def _mask(path: Path, model: Model) -> Tensor:
