@@ -194,7 +194,8 @@ def _from_bundle(
         bundle.module(),
         input=spec,
         preprocessing=pictures.find_preprocessing(manifest["preprocessing"] or default),
-        layers=_table(layers, spec, lambda _: False),  # the converter puts all maps channels first
+        # the converter puts all maps channels first, and leaves tokens as they are
+        layers=_table(layers, spec, lambda layer: False if len(layer.output_shape) == 3 else None),
         head=head or (manifest["head"] or {"activation": "none"})["activation"],
         name=bundle.path.name,
         class_names=manifest["class_names"],
