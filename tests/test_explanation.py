@@ -224,6 +224,8 @@ def test_the_json_of_score_cam_names_every_parameter() -> None:
         "relu": "after",
         "normalize": "minmax",
         "interpolation": "bilinear",
+        "precision": "float32",
+        "compile": False,
     }
     assert about["details"]["chunk_size"] == 2
     assert about["of"] == "probability"
