@@ -173,9 +173,8 @@ def tiny() -> Any:
 
 def test_a_new_method_works_in_explain_with_its_counts(entered: dict[str, methods.Method], tiny: Any) -> None:
     @method("counting", "Counting", "sums", source="nobody", cost="one forward")
-    def counting(activations: Tensor, logits: Tensor, classes: Tensor) -> Raw:
-        picked = logits.gather(1, classes[:, None])[:, :, None]
-        return Counted(activations.sum(dim=1) + 0 * picked, {"channels": activations.shape[1] * len(activations)})
+    def counting(activations: Tensor) -> Raw:
+        return Counted(activations.sum(dim=1), {"channels": activations.shape[1] * len(activations)})
 
     assert set(entered) == {"half", "edges", "counting"}
     images = torch.rand(5, 1, 8, 8)

@@ -46,6 +46,22 @@ def test_every_file_that_is_named_exists_and_opens(families: Path, pictures: lis
     assert overlays < {path.name for path in out.iterdir()}
 
 
+@pytest.mark.parametrize("command", ["explain", "score-maps"])
+def test_a_method_that_does_not_suit_costs_nobody_elses_work(
+    families: Path, pictures: list[Path], tmp_path: Path, run: Run, command: str
+) -> None:
+    methods = ["--method", "gradcam", "--method", "cam", "--layer", "conv2d_1"]
+    written = tmp_path / ("out" if command == "explain" else "scores.csv")
+    found = run(command, families, *pictures[:1], *methods, "--preprocess", "unit", "-o", written)
+    assert found.status == 1
+    assert "left out cam: CAM needs a layer with nothing behind it but global average pooling" in found.stderr
+    assert "gradcam" in found.stdout
+    assert written.exists()
+    alone = run(command, families, *pictures[:1], *methods[2:], "--preprocess", "unit", "-o", tmp_path / "other")
+    assert (alone.status, alone.stdout) == (1, "")
+    assert "error: CAM needs a layer" in alone.stderr
+
+
 def test_the_maps_are_those_of_the_library(families: Path, pictures: list[Path], out: Path, run: Run) -> None:
     options = ["--target", "1", "--of", "probability", "--relu", "after", "--layer", "conv2d_5"]
     run("explain", families, *pictures, *options, "--preprocess", "unit", "-o", out)

@@ -147,11 +147,7 @@ class _Run:
             return self._guided_gradient()
         if name == "images":
             return self.images
-        if name == "logits":
-            return self.logits.detach()
-        if name == "classes":
-            return self._classes()
-        raise NotImplementedError(name)
+        raise AssertionError(f"{name!r} is in RECORDED, but the engine does not give it")
 
     def _maps(self, site: Site, output: Tensor) -> Tensor:
         """What a site gave, or a gradient there, as feature maps."""

@@ -25,8 +25,6 @@ RECORDED = {
     "activations": "A, (N, C, h, w), the layer's feature maps",
     "gradients": "dy/dA, of the same shape",
     "images": "X, (N, c, H, W), the model's input",
-    "logits": "(N, classes) of the images",
-    "classes": "(N,) long, the class that is explained; a function as target has none",
     "input_gradient": "dy/dX, of the shape of the images",
     "guided_gradient": "the same, where each ReLU lets only positive gradients through",
     "bias_gradients": "dy/db b, one (N, C, h, w) for each layer with a bias and a spatial output",

@@ -40,7 +40,7 @@ def demo(
                 preprocessing="unit",
                 class_names=(ASSETS / "class_names.txt").read_text().split(),
             )
-        found = explain_all(model, images, {"gradcam": {}, "scorecam": {}}, list(LAYERS.values()), None)
+        found, _ = explain_all(model, images, {"gradcam": {}, "scorecam": {}}, list(LAYERS.values()), None)
         written = write_all(model, images, found, out, {})
     hits = {(item.method, item.layer): _hits(item, images) for item in found}
     if as_json:

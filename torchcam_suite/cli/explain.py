@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from rich.text import Text
 
 from torchcam_suite.cam import METHODS, make_method
 from torchcam_suite.cli.method_options import options_of, require_used, split_options
@@ -25,6 +26,7 @@ from torchcam_suite.cli.options import (
     parse_target,
 )
 from torchcam_suite.cli.output import (
+    exit_unless,
     file_name,
     image_file_names,
     log,
@@ -33,7 +35,7 @@ from torchcam_suite.cli.output import (
     status,
     warnings_on_stderr,
 )
-from torchcam_suite.errors import SourceError
+from torchcam_suite.errors import SourceError, TorchcamError
 from torchcam_suite.explain import explain as explain_images
 from torchcam_suite.explanation import Explanation, write_atomically
 from torchcam_suite.images import open_picture, region
@@ -108,12 +110,13 @@ def explain(
             opened = open_model(
                 model, weights, input_size, preprocess, classes, device, no_cache, input, output, custom
             )
-        found = explain_all(opened, images, chosen, layer, parse_target(target))
+        found, complete = explain_all(opened, images, chosen, layer, parse_target(target))
         drawing: dict[str, Any] = {"colormap": colormap, "strength": strength}
         drawing["interpolation"] = interpolation or texts.get("interpolation", "bilinear")
         written = write_all(opened, images, found, out, drawing)
     if as_json:
         print_json({"files": [str(path) for path in written], "explanations": [item.to_json() for item in found]})
+        exit_unless(complete)
         return
     print_table(
         ("image", "method", "layer", "target", "score", "probability"),
@@ -134,6 +137,7 @@ def explain(
     )
     log.print(f"{len(written)} files in {out}; start with:")
     print(written[0])
+    exit_unless(complete)
 
 
 def explain_all(
@@ -142,19 +146,35 @@ def explain_all(
     methods: Mapping[str, Mapping[str, Any]],
     layers: Sequence[str] | None,
     target: Any,
-) -> list[Explanation]:
-    """Explain with every method and its options; those that take a layer at every layer."""
+) -> tuple[list[Explanation], bool]:
+    """Explain with every method and its options; those that take a layer at every layer.
+
+    Returns
+    -------
+    list of Explanation
+        Of the methods that suit the model. Where none does, the error is raised.
+    bool
+        Whether all do; what speaks against one is said on stderr, and the work of the others is not lost.
+    """
     found: list[Explanation] = []
+    errors: dict[str, TorchcamError | ValueError] = {}
     takes_layer = {name: METHODS[name].takes_layer for name in methods}
     for name, options in methods.items():
         asked: dict[str, Any] = {"method": name, "target": target, "progress": True, **options}
-        if takes_layer[name]:
-            found += explain_images(model, images, layer=layers or [model.default_layer], **asked).values()
-        else:
-            # layers that another method takes are no mistake
-            given = None if any(takes_layer.values()) or not layers else layers[0]
-            found.append(explain_images(model, images, layer=given, **asked))
-    return found
+        try:
+            if takes_layer[name]:
+                found += explain_images(model, images, layer=layers or [model.default_layer], **asked).values()
+            else:
+                # layers that another method takes are no mistake
+                given = None if any(takes_layer.values()) or not layers else layers[0]
+                found.append(explain_images(model, images, layer=given, **asked))
+        except (TorchcamError, ValueError) as error:
+            errors[name] = error
+    if not found:
+        raise next(iter(errors.values()))
+    for name, reason in errors.items():
+        log.print(Text(f"left out {name}: ", "bold red") + Text(str(reason)), soft_wrap=True)
+    return found, not errors
 
 
 def write_all(

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
+import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -47,6 +48,12 @@ def warnings_on_stderr() -> Iterator[None]:
         finally:
             for warning in caught:
                 log.print(Text("note: ", "yellow") + Text(str(warning.message)), soft_wrap=True)
+
+
+def exit_unless(complete: bool) -> None:
+    """End with status 1 where a part could not be done, after the others were."""
+    if not complete:
+        raise typer.Exit(1)
 
 
 def status(text: str) -> AbstractContextManager:

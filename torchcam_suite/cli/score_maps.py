@@ -26,7 +26,7 @@ from torchcam_suite.cli.options import (
     open_model,
     parse_target,
 )
-from torchcam_suite.cli.output import data, log, print_json, print_table, status, warnings_on_stderr
+from torchcam_suite.cli.output import data, exit_unless, log, print_json, print_table, status, warnings_on_stderr
 from torchcam_suite.errors import SourceError
 from torchcam_suite.explanation import Explanation, write_atomically
 from torchcam_suite.metrics.faithfulness import METRICS, choose_metrics
@@ -88,9 +88,10 @@ def score_maps(
                 model, weights, input_size, preprocess, classes, device, no_cache, input, output, custom
             )
         known = None if masks is None else load_masks(masks, images, opened)
+        explanations, complete = explain_all(opened, images, asked, layer, parse_target(target))
         rows = [
             Row(found, score_explanation(opened, images, found, metrics=chosen, masks=known, progress=True))
-            for found in explain_all(opened, images, asked, layer, parse_target(target))
+            for found in explanations
         ]
     if out is not None:
         try:
@@ -99,12 +100,14 @@ def score_maps(
             raise SourceError(f"cannot write {out}: {error}") from error
     if as_json:
         print_json({"file": None if out is None else str(out), "scores": [row.to_json() for row in rows]})
+        exit_unless(complete)
         return
     _print(rows)
     log.print("one picture" if len(images) == 1 else f"mean ± standard deviation over {len(images)} pictures")
     log.print("↑ higher, ↓ lower, →0 near zero is better")
     if out is not None:
         print(out)
+    exit_unless(complete)
 
 
 _NAME = 32  # columns of the table for the name of a figure
