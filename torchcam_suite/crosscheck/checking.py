@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from torchcam_suite import images as pictures
-from torchcam_suite.cam import METHODS, finish
+from torchcam_suite.cam import METHODS, finish, make_method
 from torchcam_suite.crosscheck import by_captum, by_pytorch_grad_cam, by_torch_cam
 from torchcam_suite.crosscheck.peer import ANY, NotComparable, Peer
 from torchcam_suite.crosscheck.result import Comparison, CrossCheck
@@ -257,9 +257,8 @@ def _installed(libraries: Sequence[str] | None) -> list[str]:
 def _peers(libraries: Sequence[str], methods: Sequence[str] | str | None) -> list[tuple[str, Peer, str]]:
     """Library, its method, and ours."""
     named = [] if methods is None or methods == "all" else [methods] if isinstance(methods, str) else list(methods)
-    unknown = [name for name in named if name not in METHODS]
-    if unknown:
-        raise ValueError(f"method {unknown[0]!r} does not exist; expected one of {', '.join(METHODS)}")
+    for name in named:
+        make_method(name, {})  # says so, and which are near, where one does not exist
     wanted = named or [name for name, method in METHODS.items() if methods == "all" or method.cost != SLOW]
     beside_any = named or [BESIDE_ANY]
     return [
