@@ -3,24 +3,12 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
+from commands import Ran, Run
 
 from torchcam_suite.cli import main
-
-
-class Ran(NamedTuple):
-    """What a command left."""
-
-    status: int
-    stdout: str
-    stderr: str
-
-
-Run = Callable[..., Ran]
 
 
 @pytest.fixture

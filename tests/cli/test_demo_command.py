@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from conftest import Run
+from commands import Run
 from PIL import Image
 
 from torchcam_suite.demo import LAYERS, sample_images

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import Run
+from commands import Run
 from PIL import Image
 
 from torchcam_suite import Explanation, explain, load

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Run
+from commands import Run
 from PIL import Image
 
 from torchcam_suite import load

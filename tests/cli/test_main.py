@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import typer
-from conftest import Run
+from commands import Run
 from safetensors.numpy import load_file, save_file
 
 from converters import convert

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import Run
+from commands import Run
 from PIL import Image
 from torch import nn
 

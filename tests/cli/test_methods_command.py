@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
-from conftest import Run
+from commands import Run
 from PIL import Image
 
 from torchcam_suite.cam import METHODS

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Run
+from commands import Run
 
 from torchcam_suite import explain, load
 from torchcam_suite.demo import ASSETS, sample_images

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Ran, Run
+from commands import Ran, Run
 from PIL import Image
 
 from torchcam_suite import load

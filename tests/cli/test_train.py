@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Run
+from commands import Run
 
 from torchcam_suite.training.pictures import Examples, Key
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import Run
+from commands import Run
 
 from converters import Bundle, convert, open_bundle
 from converters.errors import ParityError
