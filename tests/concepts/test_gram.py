@@ -19,7 +19,7 @@ def test_products_are_taken_in_float64(monkeypatch: pytest.MonkeyPatch) -> None:
     left, right = (1e3 + random.standard_normal((count, 1001)).astype(np.float32) for count in (7, 5))
     expected = left.astype(np.float64) @ right.astype(np.float64).T
     assert products(left, right).numpy() == pytest.approx(expected, rel=1e-14)
-    monkeypatch.setattr(grams, "COLUMNS", 100)  # strips of 8 columns
+    monkeypatch.setattr(grams, "MOST", 100)  # strips of 8 columns
     assert products(left, right).numpy() == pytest.approx(expected, rel=1e-14)
     assert products(left, left).numpy() == pytest.approx(left.astype(np.float64) @ left.astype(np.float64).T, rel=1e-14)
 

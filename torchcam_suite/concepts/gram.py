@@ -9,7 +9,8 @@ from torch import Tensor
 
 from torchcam_suite.concepts.probes import PROBES, spreads
 
-COLUMNS = 2**25  # values that are converted to float64 at once: 256 MB
+STRIP = 2**20  # values that are converted to float64 at once, where WIDE allows: 8 MB, which are not new memory each time
+WIDE, MOST = 512, 2**25  # columns that make a product worth its sum; values of a strip at most: 256 MB
 PROBLEMS = 2**23  # values of the Gram matrices that are solved at once: 64 MB, and a few times that while solving
 FOLDS = 3
 ROUNDING = 1e-7  # relative, of float32
@@ -52,8 +53,13 @@ def magnitude(rows: np.ndarray) -> float:
 
 
 def _strips(width: int, rows: int) -> Iterator[slice]:
-    step = max(1, COLUMNS // max(rows, 1))
+    step = strip_width(rows)
     return (slice(start, start + step) for start in range(0, width, step))
+
+
+def strip_width(rows: int) -> int:
+    """Columns that are converted to float64 at once."""
+    return max(1, min(max(STRIP // max(rows, 1), WIDE), MOST // max(rows, 1)))
 
 
 def _strip(rows: np.ndarray, columns: slice, device: torch.device | str, *, centred: bool = False) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torchcam_suite.concepts.gram import COLUMNS, FOLDS, PROBLEMS
+from torchcam_suite.concepts.gram import FOLDS, PROBLEMS, strip_width
 from torchcam_suite.concepts.picture_sets import Pictures, joined_items, others
 from torchcam_suite.concepts.question import Question, ask
 from torchcam_suite.concepts.significance import sets_needed
@@ -199,7 +199,7 @@ def plan(
         activations=activations,
         gram=pictures**2 * 8,
         cavs=len(sizes) * min(told_from.values()) * sum(widths.values()) * 4,
-        work=_work(pictures * max(widths.values()), max(pairs, *told_from.values()) * (2 * max(sizes.values())) ** 2),
+        work=_work(pictures, max(widths.values()), max(pairs, *told_from.values()) * (2 * max(sizes.values())) ** 2),
         relative=relative,
         in_memory=activations <= memory,
         questions=questions,
@@ -233,10 +233,10 @@ def _item_size(model: Model) -> int:
     return 8 if any(part.dtype == torch.float64 for part in model.module.parameters()) else 4
 
 
-def _work(values: int, problems: int) -> int:
+def _work(pictures: int, width: int, problems: int) -> int:
     """Bytes, about, that the products of a layer's activations and the probes take, each in parts of limited size."""
     # a part in float32, in float64, and once more less its mean or squared; six matrices of each problem
-    return 20 * min(values, COLUMNS) + 48 * min(problems, PROBLEMS)
+    return 20 * pictures * min(width, strip_width(pictures)) + 48 * min(problems, PROBLEMS)
 
 
 def _fewest(*sets: Any) -> int:
