@@ -210,7 +210,7 @@ def test_no_file(tmp_path: Path) -> None:
         ({"classes": 3, "class_names": ["a", "b", "c"]}, "tells two classes apart"),
         ({"class_names": ["a"]}, "1 class names for 2 classes"),
         ({"class_names": ["a", 2]}, "expected a list of names"),
-        ({"class_names": ["a", "b" * 201]}, "expected a list of names"),
+        ({"class_names": ["a", "b" * 256]}, "expected a list of names"),
         ({"input_size": 32}, r"input_size is 32; expected \[height, width\]"),
         ({"input_size": [32, 10**9]}, "each from 4 to 4096 pixels"),
         ({"width": 1e9}, "width=1000000000.0; expected a number above 0"),

@@ -20,7 +20,7 @@ from torchcam_suite.explanation import write_atomically
 TRAINED_SUFFIX = ".safetensors"
 METADATA, FORMAT = "torchcam_suite", 1  # the entry of the header, and the number of its form
 MAX_METADATA = 1 << 20  # characters
-_MAX_NAME = 200  # characters of a class name
+_MAX_NAME = 255  # characters of a class name: as many as a folder may have
 
 
 @dataclass(frozen=True)

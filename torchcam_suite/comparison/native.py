@@ -44,7 +44,7 @@ class NativeKeras:
         For titles.
     """
 
-    def __init__(self, model: Model, checkpoint: Any, options: Any, timeout: float) -> None:
+    def __init__(self, model: Model, checkpoint: Any, options: Any, timeout: float | None) -> None:
         self.model = model
         self.name = f"{model.name} in Keras"
         self._checkpoint, self._options, self._timeout = checkpoint, options, timeout
@@ -76,10 +76,12 @@ class NativeKeras:
             By method and layer.
         """
         from converters.native import run_natively
+        from converters.worker import TIMEOUT
 
         taps = {layer: self._tap(layer) for layer in layers}
         run: dict[str, Any] = {"of": sorted({one.of for one in chosen}), "options": self._options}
-        run |= {"classes": self._classes(target, len(images)), "timeout": self._timeout}
+        timeout = TIMEOUT + 10 * len(images) if self._timeout is None else self._timeout
+        run |= {"classes": self._classes(target, len(images)), "timeout": timeout}
         pixels = images.detach().float().cpu().numpy()
         with run_natively(self._checkpoint, pixels, list(taps.values()), **run) as done:
             found = _maps(done, chosen, taps, self.model)
@@ -163,7 +165,7 @@ def load_native(
     weights, input, output, custom
         As for `torchcam_suite.load`.
     timeout : float, optional
-        Seconds that a run may take; default: as a conversion.
+        Seconds that a run may take; default: as a conversion, and 10 for each image.
     **options
         The other options of `torchcam_suite.load`.
 
@@ -183,7 +185,7 @@ def load_native(
     checkpoint = inspect_native(source, weights, custom=custom, input=input)
     model = load(source, weights=weights, input=input, output=output, custom=custom, **options)
     traced = worker.TraceOptions(model.input[1:], input, output, tuple(custom))
-    return NativeKeras(model, checkpoint, traced, worker.TIMEOUT if timeout is None else timeout)
+    return NativeKeras(model, checkpoint, traced, timeout)
 
 
 def runs_natively(method: Method) -> bool:
