@@ -187,6 +187,17 @@ def test_outlines_become_masks_of_the_same_part_of_the_picture(caltech: Path, tm
         assert file.size == (20, 20)
 
 
+def test_a_picture_whose_outline_is_damaged_goes_without_a_mask(caltech: Path, tmp_path: Path) -> None:
+    (caltech / "Annotations/watch").mkdir(parents=True)
+    (caltech / "Annotations/watch/annotation_0002.mat").write_bytes(b"not MATLAB")
+    found = caltech101(caltech, tmp_path / "out", val=0, test=0)
+    assert (found.masks, found.broken) == (0, ())
+    ((path, reason),) = found.unmasked
+    assert path == caltech / "101_ObjectCategories/watch/image_0002.jpg"
+    assert "annotation_0002.mat has no outline" in reason
+    assert (tmp_path / "out/train/watch/image_0002.jpg").is_file()
+
+
 @pytest.mark.parametrize(
     "values", [{"obj_contour": np.zeros((3, 3)), "box_coord": np.zeros((1, 4))}, {"other": 1}, None]
 )

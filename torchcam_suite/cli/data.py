@@ -165,6 +165,7 @@ def _print(about: dict[str, Any], as_json: bool) -> None:
     rows.append(("all", *(str(sum(counts[split].values())) for split in counts)))
     print_table(("class", *counts), rows, right=range(1, 1 + len(counts)))
     _note("left out: ", [one["reason"] for one in about.get("broken", [])])
+    _note("without a mask: ", [one["reason"] for one in about.get("unmasked", [])])
     _note("in different classes: ", [", ".join(same) for same in about.get("contradictions", [])])
     log.print(f"written: {about['folder']}", soft_wrap=True)
 

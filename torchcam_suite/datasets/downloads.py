@@ -92,7 +92,7 @@ def torchvision_set(
         }
         with reporting(f"writing {name}", progress) as report:
             counts = _write(parts, known.class_names, out, val, seed, report or (lambda _done, _total: None))
-        found = PreparedSet(out, tuple(sorted(known.class_names)), counts, 0, (), (), ())
+        found = PreparedSet(out, tuple(sorted(known.class_names)), counts, 0, (), (), (), ())
         complete(out, about, {"class_names": list(found.class_names), "counts": counts})
     except OSError as error:
         raise SourceError(f"cannot write to {out}: {error.strerror or error}") from error

@@ -51,7 +51,7 @@ class SourcePicture:
 
 
 class Broken(NamedTuple):
-    """A file that was left out."""
+    """A picture that was left out, or its mask."""
 
     path: Path
     reason: str
@@ -73,6 +73,8 @@ class PreparedSet:
         Masks.
     broken : tuple of Broken
         Files that are no pictures; they are left out.
+    unmasked : tuple of Broken
+        Pictures whose outline cannot be read; they are there, without a mask.
     duplicates : tuple of tuple of Path
         Files with the same content. They all went into one split, unless the source has its own split.
     contradictions : tuple of tuple of Path
@@ -84,6 +86,7 @@ class PreparedSet:
     counts: dict[str, dict[str, int]]
     masks: int
     broken: tuple[Broken, ...]
+    unmasked: tuple[Broken, ...]
     duplicates: tuple[tuple[Path, ...], ...]
     contradictions: tuple[tuple[Path, ...], ...]
 
@@ -95,6 +98,7 @@ class PreparedSet:
             "counts": self.counts,
             "masks": self.masks,
             "broken": [{"path": str(path), "reason": reason} for path, reason in self.broken],
+            "unmasked": [{"path": str(path), "reason": reason} for path, reason in self.unmasked],
             "duplicates": [[str(path) for path in same] for same in self.duplicates],
             "contradictions": [[str(path) for path in same] for same in self.contradictions],
         }
@@ -109,6 +113,7 @@ class _Written(NamedTuple):
     masked: bool
     broken: str | None
     target: Path | None = None
+    unmasked: str | None = None
 
 
 def split_of(content: bytes, val: float, test: float, seed: int) -> str:
@@ -259,8 +264,12 @@ def _take(picture: SourcePicture, out: Path, size: int | None, choose: Callable[
             square = _square(opened, size, Image.Resampling.LANCZOS)
             quality = {"quality": 95, "subsampling": 0} if ending in _JPEG else {}
             write_beside(target, lambda file: square.save(file, "JPEG" if quality else "PNG", **quality))
-    masked = _write_mask(picture, opened.size, out / "masks" / split / picture.class_name / f"{picture.name}.png", size)
-    return _Written(picture, split, hashlib.sha256(content).hexdigest(), masked, None, target)
+    mask, unmasked = out / "masks" / split / picture.class_name / f"{picture.name}.png", None
+    try:
+        masked = _write_mask(picture, opened.size, mask, size)
+    except SourceError as error:
+        masked, unmasked = False, str(error)
+    return _Written(picture, split, hashlib.sha256(content).hexdigest(), masked, None, target, unmasked)
 
 
 def _write_mask(picture: SourcePicture, extent: tuple[int, int], target: Path, size: int | None) -> bool:
@@ -298,6 +307,7 @@ def _found(out: Path, written: Sequence[_Written]) -> PreparedSet:
         },
         masks=sum(one.masked for one in good),
         broken=tuple(Broken(one.picture.path, one.broken) for one in written if one.broken is not None),
+        unmasked=tuple(Broken(one.picture.path, one.unmasked) for one in good if one.unmasked is not None),
         duplicates=_paths(same),
         contradictions=_paths(group for group in same if len({picture.class_name for picture in group}) > 1),
     )
