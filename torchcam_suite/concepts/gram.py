@@ -9,7 +9,7 @@ from torch import Tensor
 
 from torchcam_suite.concepts.probes import PROBES, spreads
 
-STRIP = 2**20  # values that are converted to float64 at once, where WIDE allows: 8 MB, which are not new memory each time
+STRIP = 2**20  # values that are converted to float64 at once, where WIDE allows: larger parts are new memory each time
 WIDE, MOST = 512, 2**25  # columns that make a product worth its sum; values of a strip at most: 256 MB
 PROBLEMS = 2**23  # values of the Gram matrices that are solved at once: 64 MB, and a few times that while solving
 FOLDS = 3
