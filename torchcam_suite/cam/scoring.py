@@ -19,6 +19,7 @@ _CHUNK_ON_CPU, _CHUNK_ON_ACCELERATOR = 8, 256
 # layer3 of ResNet-18 5 and 1.5 times as fast, and cost nothing at layer2. Shallow layers would fill the memory.
 CHUNK_OF_FEATURES_ON_CPU = 64
 _FEATURE_BYTES_ON_CPU = 64 * 2**20
+_NO_ROOM_ON_GPU = "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED"
 
 
 class Classifier(Protocol):
@@ -250,10 +251,13 @@ def first_chunk_size(chunk_size: int | str, device: torch.device) -> int:
 
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Whether an error says that memory ran out."""
-    # The CPU allocator raises a plain RuntimeError; only its text tells what happened.
+    # The CPU's allocator, and libraries of the GPU that find no room beside torch's memory, raise a plain RuntimeError;
+    # only its text tells what happened.
     text = str(error)
-    return isinstance(error, torch.OutOfMemoryError) or (
-        "DefaultCPUAllocator" in text and ("can't allocate memory" in text or "not enough memory" in text)
+    return (
+        isinstance(error, torch.OutOfMemoryError)
+        or ("DefaultCPUAllocator" in text and ("can't allocate memory" in text or "not enough memory" in text))
+        or any(said in text for said in _NO_ROOM_ON_GPU)
     )
 
 

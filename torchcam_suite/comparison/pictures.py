@@ -81,7 +81,9 @@ def find_images(images: Any, labels: Sequence[str | int] | None = None, limit: i
     if labels is not None:
         if len(labels) != len(found):
             raise SourceError(f"{len(labels)} labels for {len(found)} images; give one label for each image, in order")
-        texts = tuple(str(plain) for plain in np.asarray(labels).tolist())
+        texts = tuple(
+            str(plain) for plain in np.asarray(labels.tolist() if isinstance(labels, Tensor) else labels).tolist()
+        )
         found = Pictures(found.sources, found.names, texts, True, tuple(sorted(set(texts))))
     return found if limit is None or len(found) <= limit else found.part(evenly(len(found), limit))
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from torchcam_suite.embedding.engines import ENGINES, Task
 from torchcam_suite.embedding.inputs import Source, as_table, names_of, numbers_of, predicted, source_of
@@ -27,9 +28,9 @@ def embed(
     standardize: bool = False,
     pca: int | None = 50,
     k: int = 10,
-    labels: Sequence[Any] | np.ndarray | None = None,
-    predictions: Sequence[Any] | np.ndarray | None = None,
-    confidences: Sequence[float] | np.ndarray | None = None,
+    labels: Sequence[Any] | np.ndarray | Tensor | None = None,
+    predictions: Sequence[Any] | np.ndarray | Tensor | None = None,
+    confidences: Sequence[float] | np.ndarray | Tensor | None = None,
     class_names: Sequence[str] | None = None,
     ids: Sequence[str] | None = None,
     paths: Sequence[Any] | None = None,

@@ -98,8 +98,10 @@ def as_table(values: Any) -> np.ndarray:
     return array
 
 
-def names_of(values: Sequence[Any] | np.ndarray | None, what: str, count: int) -> tuple[str | None, ...] | None:
-    """One name an image; None stays None.
+def names_of(
+    values: Sequence[Any] | np.ndarray | Tensor | None, what: str, count: int
+) -> tuple[str | None, ...] | None:
+    """One name an image, a number's as Python writes it; None stays None.
 
     Raises
     ------
@@ -110,10 +112,11 @@ def names_of(values: Sequence[Any] | np.ndarray | None, what: str, count: int) -
         return None
     if len(values) != count:
         raise ValueError(f"{len(values)} {what} for {count} images; expected one an image")
-    return tuple(None if value is None else str(value) for value in values)
+    plain = values.tolist() if isinstance(values, Tensor) else values
+    return tuple(None if value is None else str(value) for value in plain)
 
 
-def numbers_of(values: Sequence[float] | np.ndarray | None, count: int) -> np.ndarray | None:
+def numbers_of(values: Sequence[float] | np.ndarray | Tensor | None, count: int) -> np.ndarray | None:
     """One confidence an image.
 
     Raises
@@ -123,7 +126,7 @@ def numbers_of(values: Sequence[float] | np.ndarray | None, count: int) -> np.nd
     """
     if values is None:
         return None
-    numbers = np.asarray(values, np.float64)
+    numbers = np.asarray(values.tolist() if isinstance(values, Tensor) else values, np.float64)
     if numbers.shape != (count,):
         raise ValueError(f"confidences of shape {numbers.shape} for {count} images; expected one an image")
     if not ((numbers >= 0) & (numbers <= 1)).all():

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
+from torch import Tensor
 
 from torchcam_suite.embedding.agreement import NeighbourAgreement, neighbour_agreement
 from torchcam_suite.embedding.result import Embedding
@@ -18,6 +19,8 @@ from torchcam_suite.present.map_colours import RAMP, available, colouring
 from torchcam_suite.present.map_layout import thumbnail_order
 from torchcam_suite.present.overlay import overlay
 from torchcam_suite.present.thumbnails import thumbnails
+
+HeatMaps = Sequence[np.ndarray | Tensor | None] | Tensor
 
 _STEPS = 65535  # to which coordinates are rounded: a hundredth of a pixel on a large screen
 _PAGE = 2048  # pixels; graphics cards refuse textures that are much larger
@@ -51,7 +54,7 @@ def map_page(
     pictures: Sequence[Any] | None = None,
     *,
     beside: Embedding | None = None,
-    heat_maps: Sequence[np.ndarray | None] | None = None,
+    heat_maps: HeatMaps | None = None,
     color_by: str | None = None,
     thumbnail: int | None = None,
     title: str | None = None,
@@ -67,8 +70,9 @@ def map_page(
         One an image: path, PIL image, array, or None; else the files that the map knows.
     beside : Embedding, optional
         A map of the same images by another model or layer, shown at its side; images are matched by their ids.
-    heat_maps : sequence of array or None, optional
-        One an image: a saliency map (h, w) in [0, 1], laid over the picture where it is pinned.
+    heat_maps : sequence of array, Tensor or None, optional
+        One an image: a saliency map (h, w) in [0, 1], laid over the picture where it is pinned; as `Explanation.maps`,
+        on any device.
     color_by : str, optional
         What the colours say at first; else the first of label, prediction, correctness, confidence that is known.
     thumbnail : int, optional
@@ -167,7 +171,7 @@ def compared(first: Embedding, second: Embedding) -> NeighbourAgreement:
     return neighbour_agreement(first.neighbours[:, :k], second.neighbours[:, :k])
 
 
-def _check(count: int, shown: Sequence[Any], heat_maps: Sequence[np.ndarray | None] | None, size: int) -> None:
+def _check(count: int, shown: Sequence[Any], heat_maps: HeatMaps | None, size: int) -> None:
     for what, values in (("pictures", shown), ("heat maps", heat_maps)):
         if values is not None and len(values) != count:
             raise ValueError(f"{len(values)} {what} for a map of {count} images; expected one an image")
@@ -226,14 +230,15 @@ def _map(embedding: Embedding, about: str, name: str) -> dict[str, Any]:
     }
 
 
-def _heat(small: Sequence[Image.Image], heat_maps: Sequence[np.ndarray | None], size: int) -> dict[str, Any]:
+def _heat(small: Sequence[Image.Image], heat_maps: HeatMaps, size: int) -> dict[str, Any]:
     """Overlays of those images that have a heat map, and which of them each image has, -1 for none."""
     places: list[int] = []
     overlays: list[Image.Image] = []
     for picture, heat in zip(small, heat_maps, strict=True):
         places.append(-1 if heat is None else len(overlays))
         if heat is not None:
-            overlays.append(Image.fromarray(overlay(np.asarray(picture), np.asarray(heat, np.float32))))
+            values = heat.detach().float().cpu() if isinstance(heat, Tensor) else heat
+            overlays.append(Image.fromarray(overlay(np.asarray(picture), np.asarray(values, np.float32))))
     return {"of": places} | _atlas(overlays, size)._asdict()
 
 
