@@ -1,7 +1,7 @@
 """ResNet50 of ImageNet: where it looks, by Grad-CAM at three depths.
 
-The pictures are yours (`--data`, any folder of them), or drawn aeroplanes, leopards and watches, which are classes of
-ImageNet too. The weights are
+The pictures are yours (`--data`, any folder of them; where it has train and test, those in test), or drawn aeroplanes,
+leopards and watches, which are classes of ImageNet too. The weights are
 
 - `--weights imagenet`: those of `keras.applications`, which Keras downloads; imported and proved equal (the default);
 - `--weights torchvision`: torchvision's own, which torchvision downloads;
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> Path:
     else:
         model = open_weights(options, summary, weights)
         data = options.data or draw_pictures(options, summary, "objects", train=0)
-        pictures = given_pictures(options) if options.data else some_pictures(data / "test", options.scale.explained)
+        pictures = any_pictures(data, options.scale.explained)
 
     summary.heading("Where it looks")
     paths = [picture.path for picture in pictures]
@@ -90,9 +90,11 @@ def open_weights(options: Options, summary: Summary, weights: str) -> Model:
     return model
 
 
-def given_pictures(options: Options) -> list[LabelledImage]:
-    paths = find_pictures([options.data]) if options.data else []
-    return [LabelledImage(path, path.parent.name) for path in paths[: options.scale.explained]]
+def any_pictures(data: Path, count: int) -> list[LabelledImage]:
+    """Those of the test split, where a folder has splits; otherwise the first ones below it."""
+    if (data / "test").is_dir():
+        return some_pictures(data / "test", count)
+    return [LabelledImage(path, path.parent.name) for path in find_pictures([data])[:count]]
 
 
 def train_small(options: Options, summary: Summary, data: Path) -> Model:

@@ -1,6 +1,5 @@
 """Fashion-MNIST and CIFAR-10, read from tiny files in the format of the originals."""
 
-import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -9,6 +8,7 @@ from urllib.error import URLError
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from original_sets import write_cifar10, write_fashion_mnist
 from PIL import Image
 
 from torchcam_suite.datasets import TORCHVISION_SETS, torchvision_set
@@ -29,21 +29,9 @@ LABELS = {
 @pytest.fixture
 def originals(tmp_path: Path) -> Path:
     folder = tmp_path / "originals"
-    raw, batches = folder / "FashionMNIST/raw", folder / "cifar-10-batches-bin"
-    raw.mkdir(parents=True)
-    batches.mkdir()
-    for split, stem in (("train", "train"), ("test", "t10k")):
-        images, labels = GREY[split], LABELS["fashion-mnist"][split]
-        header = struct.pack(">4i", 0x803, *images.shape)
-        (raw / f"{stem}-images-idx3-ubyte").write_bytes(header + images.tobytes())
-        (raw / f"{stem}-labels-idx1-ubyte").write_bytes(struct.pack(">2i", 0x801, len(labels)) + bytes(labels))
-    records = [bytes([label]) + RGB["train"][label].transpose(2, 0, 1).tobytes() for label in range(10)]
-    for number in range(5):
-        (batches / f"data_batch_{number + 1}.bin").write_bytes(b"".join(records[2 * number : 2 * number + 2]))
-    tests = zip(LABELS["cifar-10"]["test"], RGB["test"], strict=True)
-    (batches / "test_batch.bin").write_bytes(
-        b"".join(bytes([label]) + image.transpose(2, 0, 1).tobytes() for label, image in tests)
-    )
+    grey, rgb = LABELS["fashion-mnist"], LABELS["cifar-10"]
+    write_fashion_mnist(folder / "FashionMNIST" / "raw", {part: (GREY[part], grey[part]) for part in GREY})
+    write_cifar10(folder, {part: (RGB[part], rgb[part]) for part in RGB})
     return folder
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from original_sets import write_caltech101, write_dogs_vs_cats, write_outline, write_picture
 from PIL import Image
 from scipy.io import savemat
 
@@ -15,13 +16,6 @@ from torchcam_suite.datasets import PreparedSet, SourcePicture, caltech101, crop
 from torchcam_suite.datasets.outlines import read_outline
 from torchcam_suite.datasets.preparing import split_of
 from torchcam_suite.errors import AssumptionWarning, SourceError, TorchcamError
-
-
-def write_picture(path: Path, seed: int, size: tuple[int, int] = (20, 12)) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    noise = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
-    Image.fromarray(noise).save(path)
-    return path
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -35,9 +29,7 @@ def listed(folder: Path) -> set[str]:
 @pytest.fixture
 def kaggle(tmp_path: Path) -> Path:
     """Kaggle's layout, with pictures that are all different."""
-    for label, first in (("cat", 0), ("dog", 100)):
-        for index in range(30):
-            write_picture(tmp_path / f"kaggle/train/{label}.{index}.jpg", first + index)
+    write_dogs_vs_cats(tmp_path / "kaggle", each=30)
     return tmp_path / "kaggle"
 
 
@@ -134,10 +126,7 @@ def test_a_folder_of_another_layout_is_told_with_what_it_has(own: Path, tmp_path
 
 @pytest.fixture
 def caltech(tmp_path: Path) -> Path:
-    for number, label in enumerate(("airplanes", "Leopards", "watch", "BACKGROUND_Google")):
-        for index in range(1, 4):
-            name = f"caltech/101_ObjectCategories/{label}/image_{index:04d}.jpg"
-            write_picture(tmp_path / name, 10 * number + index, (30, 20))
+    write_caltech101(tmp_path / "caltech", ("airplanes", "Leopards", "watch", "BACKGROUND_Google"), each=3)
     return tmp_path / "caltech"
 
 
@@ -162,14 +151,9 @@ def test_a_class_that_caltech_has_not_is_told(classes: list[str], message: str, 
 
 
 def test_outlines_become_masks_of_the_same_part_of_the_picture(caltech: Path, tmp_path: Path) -> None:
-    # a box from x 5 to 14 and from y 3 to 10, counted from 1, with its corners as the outline
-    outline = np.array([[1, 10, 10, 1], [1, 1, 8, 8]], float)
-    for folder, box in (("Airplanes_Side_2", [3, 11, 5, 15]), ("watch", [3, 11, 12, 22])):
-        (caltech / "Annotations" / folder).mkdir(parents=True)
-        savemat(
-            caltech / "Annotations" / folder / "annotation_0002.mat",
-            {"obj_contour": outline, "box_coord": np.array([box], float)},
-        )
+    # x 5 to 14 and y 3 to 10, counted from 1
+    write_outline(caltech, "Airplanes_Side_2", 2, (3, 11, 5, 15))
+    write_outline(caltech, "watch", 2, (3, 11, 12, 22))
     read = read_outline(caltech / "Annotations/Airplanes_Side_2/annotation_0002.mat")
     np.testing.assert_array_equal(read, [[5, 3], [14, 3], [14, 10], [5, 10]])
     found = caltech101(caltech, tmp_path / "whole", val=0, test=0)

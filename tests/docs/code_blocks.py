@@ -75,6 +75,12 @@ def blocks_of(page: Path, text: str | None = None) -> list[Block]:
     return found
 
 
+def runs_a_script(page: Path) -> bool:
+    """Whether a command of the page is one of `scripts/`, which takes seconds at its smallest."""
+    blocks = (block for block in blocks_of(page) if block.language == "sh")
+    return any(command.words[0][0] == "python" for block in blocks for command in commands_of(block.code))
+
+
 def commands_of(code: str) -> list[Command]:
     """The commands of a shell block: continued lines joined, comments taken off.
 

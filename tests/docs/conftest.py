@@ -12,8 +12,10 @@ In every folder:
 | `labels.csv` | paths and labels of `test_pictures` |
 | `model.h5`, `labels.txt` | the Keras classifier of `tests/data/tcav_families`: fire, grass, water, 64 x 64, softmax |
 | `pictures` | its pictures of classes and concepts |
+| `scripts`, ... | the repository, as links, and a `.venv` that can install nothing: `processes.py` |
 
-A page that makes one of these itself says so at its top: `<!-- run: without model.bundle -->`.
+What a single page names beside these is in `stand_ins.py`. A page that makes one of these itself says so at its top:
+`<!-- run: without model.bundle -->`.
 """
 
 import csv
@@ -25,8 +27,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from code_blocks import ROOT
-from page_runs import PageRun, only_read, run_page
+from page_runs import PageRun, run_page
 from PIL import Image
+from processes import link_clone
+from stand_ins import STAND_INS
 
 from converters import convert
 
@@ -83,18 +87,23 @@ def write_pictures(folder: Path, data: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def run_of(provided: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], PageRun]:
-    """Give the run of a page by its path; the page is run when it is first asked for."""
+def run_of(provided: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., PageRun]:
+    """Give the run of a page by its path, with `processes=True` that of its scripts too.
+
+    The page is run when it is first asked for, and once more if its scripts are first asked for later.
+    """
     runs: dict[str, PageRun] = {}
 
-    def run(name: str) -> PageRun:
-        if name not in runs:
+    def run(name: str, *, processes: bool = False) -> PageRun:
+        if name not in runs or (processes and not runs[name].processes):
             page = ROOT / name
             folder = tmp_path_factory.mktemp(page.stem) / "here"
             left_out = re.findall(r"<!-- run: without (\S+) -->", page.read_text(encoding="utf-8"))
             assert all((provided / name).exists() for name in left_out), f"{name} leaves out what is not there"
             shutil.copytree(provided, folder, symlinks=True, ignore=shutil.ignore_patterns(*left_out))
-            runs[name] = run_page(page, folder, set(only_read()))
+            link_clone(folder)
+            STAND_INS.get(name, lambda _: None)(folder)
+            runs[name] = run_page(page, folder, processes=processes)
         return runs[name]
 
     return run

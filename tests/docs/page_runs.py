@@ -1,39 +1,48 @@
 """Run the code blocks of a page, one after the other, in a folder with what the pages name."""
 
-import ast
-import configparser
 import io
 import os
-import re
+import shutil
 import sys
+import sysconfig
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, chdir, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import pytest
 import torch
-import typer
-from code_blocks import PAGES, ROOT, Block, Command, blocks_of, commands_of
+from code_blocks import Block, Command, blocks_of, commands_of
+from original_sets import in_place_of_a_download
+from processes import LeftOutError, has_less_work, run_process
 
 from torchcam_suite.cam import METHODS
-from torchcam_suite.cli import app, main
+from torchcam_suite.cli import main
 from torchcam_suite.errors import AssumptionWarning, ConceptWarning, ZeroMapWarning
 
 RUN = ("python", "sh")
-# Why a block is compiled, and its commands parsed, but not run: page and beginning of the block to the reason
-ONLY_READ = {
-    ("docs/data.md", "torchcam-suite data dogs-vs-cats --from train"): "needs the data set",
-    ("docs/data.md", "torchcam-suite data caltech101"): "needs the data set",
-    ("docs/data.md", "torchcam-suite data fashion-mnist"): "needs the network",
-    ("docs/map-quality.md", "torchcam-suite score-maps model.json samples/"): "takes a minute",
-    ("docs/speed.md", 'explain(model, images, method="scorecam", compile=True)'): "needs a C++ compiler, and a minute",
-}
 # Sphinx itself checks its directives
 SHOWN = ("text", "json", "csv", "{toctree}", "{eval-rst}")
+# What torchvision calls to fetch a data set
+DOWNLOADS = ("torchvision.datasets.mnist", "torchvision.datasets.utils")
+
+
+def why_not_compiled() -> str | None:
+    """Why torch.compile cannot work on this machine."""
+    if shutil.which("g++") is None:
+        return "torch.compile needs g++ on a CPU, and there is none"
+    header = Path(sysconfig.get_path("include")) / "Python.h"
+    return None if header.exists() else f"torch.compile needs {header}, which is not there"
+
+
+# What a block needs that a machine may lack: page and beginning of the block to what says why it cannot run
+NEEDS: dict[tuple[str, str], Callable[[], str | None]] = {
+    ("docs/speed.md", 'explain(model, images, method="scorecam", compile=True)'): why_not_compiled,
+}
 
 
 class NotCoveredError(Exception):
@@ -50,10 +59,13 @@ class Outcome:
         On stdout.
     problem : str or None
         Why it failed, as a traceback.
+    left_out : str or None
+        Why it, or a command of it, cannot be run on this machine.
     """
 
     printed: str = ""
     problem: str | None = None
+    left_out: str | None = None
 
 
 @dataclass
@@ -64,12 +76,15 @@ class PageRun:
     ----------
     folder : Path
         Where; what the examples wrote is there.
+    processes : bool
+        Whether commands that need a process of their own were run too.
     names : dict of str to object
         What the examples in Python left.
     outcomes : dict of Block to Outcome
     """
 
     folder: Path
+    processes: bool
     names: dict[str, Any] = field(default_factory=lambda: {"__name__": "page"})
     outcomes: dict[Block, Outcome] = field(default_factory=dict)
 
@@ -85,23 +100,7 @@ class PageRun:
                 raise AssertionError(f"{block}\n{outcome.problem}")
 
 
-def is_run(block: Block) -> bool:
-    """Whether it is code, fenced as such, or a command fenced as text."""
-    return block.language in RUN or (block.language == "text" and block.code.startswith("torchcam-suite "))
-
-
-def only_read() -> dict[Block, str]:
-    """The blocks of `ONLY_READ`, and why they are not run."""
-    blocks = [block for page in PAGES for block in blocks_of(page)]
-    return {
-        block: reason
-        for (page, beginning), reason in ONLY_READ.items()
-        for block in blocks
-        if block.page == page and block.code.startswith(beginning)
-    }
-
-
-def run_page(page: Path, folder: Path, only_read: set[Block], text: str | None = None) -> PageRun:
+def run_page(page: Path, folder: Path, *, processes: bool, text: str | None = None) -> PageRun:
     """Run the blocks of a page until one fails.
 
     Parameters
@@ -110,25 +109,49 @@ def run_page(page: Path, folder: Path, only_read: set[Block], text: str | None =
         The page.
     folder : Path
         The current folder of the blocks.
-    only_read : set of Block
-        Blocks that are compiled, and whose commands are parsed, but that are not run.
+    processes : bool
+        Run commands that need a process of their own too: pip and the scripts.
     text : str, optional
         In place of what the page has.
     """
-    run = PageRun(folder)
+    run = PageRun(folder, processes)
     with _surroundings(folder):
         for block in blocks_of(page, text):
             outcome = run.outcomes[block] = Outcome()
             printed = io.StringIO()
             try:
                 with redirect_stdout(printed), redirect_stderr(io.StringIO()):
-                    _run_block(block, run, runs=block not in only_read)
+                    _run_block(block, run)
+            except LeftOutError as reason:
+                outcome.left_out = str(reason)
             except (Exception, SystemExit):
                 outcome.problem = traceback.format_exc()
                 break
             finally:
                 outcome.printed = printed.getvalue()
     return run
+
+
+def require_run(block: Block, run: PageRun) -> None:
+    """Fail the test of a block, or skip it, with what the run of its page says of it."""
+    if block not in run.outcomes:
+        pytest.fail(f"{next(reversed(run.outcomes))} failed before it")
+    outcome = run.outcomes[block]
+    if outcome.problem is not None:
+        pytest.fail(f"{block}\n{outcome.problem}", pytrace=False)
+    if outcome.left_out is not None:
+        pytest.skip(outcome.left_out)
+
+
+# A terminal of 80 columns; a network that is refused at once; and a compiler that starts no processes of its own, which
+# take longer to start than the small models of the pages to compile
+_NOWHERE = "http://127.0.0.1:9"
+_ENVIRONMENT = {
+    "COLUMNS": "80",
+    "http_proxy": _NOWHERE,
+    "https_proxy": _NOWHERE,
+    "TORCHINDUCTOR_COMPILE_THREADS": "1",
+}
 
 
 @contextmanager
@@ -138,7 +161,9 @@ def _surroundings(folder: Path) -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(chdir(folder))
         stack.enter_context(mock.patch.dict(METHODS))
-        stack.enter_context(mock.patch.dict(os.environ, {"COLUMNS": "80"}))
+        stack.enter_context(mock.patch.dict(os.environ, _ENVIRONMENT))
+        for module in DOWNLOADS:
+            stack.enter_context(mock.patch(f"{module}.download_and_extract_archive", in_place_of_a_download))
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("error")
         for category in (ZeroMapWarning, AssumptionWarning, ConceptWarning):
@@ -152,44 +177,36 @@ def _surroundings(folder: Path) -> Iterator[None]:
             torch.set_num_threads(threads)
 
 
-def _run_block(block: Block, run: PageRun, *, runs: bool) -> None:
+def _run_block(block: Block, run: PageRun) -> None:
+    for (page, beginning), reason in NEEDS.items():
+        if block.page == page and block.code.startswith(beginning) and (why := reason()) is not None:
+            raise LeftOutError(why)
     if block.language == "python":
         torch.manual_seed(0)
         # empty lines before it, so that a traceback has the page's line numbers
-        compiled = compile("\n" * (block.line - 1) + block.code, block.page, "exec")
-        if runs:
-            exec(compiled, run.names)  # noqa: S102 - our own pages
-    elif is_run(block):
+        exec(compile("\n" * (block.line - 1) + block.code, block.page, "exec"), run.names)  # noqa: S102 - our own pages
+    elif block.language == "sh":
         for command in commands_of(block.code):
-            _run_command(command, run.folder, runs=runs)
+            _run_command(command, run)
     elif block.language not in SHOWN:
         known = ", ".join((*RUN, *SHOWN))
         raise NotCoveredError(f"a block of the language {block.language!r}; expected one of {known}")
 
 
-def _run_command(command: Command, folder: Path, *, runs: bool) -> None:
-    program, *arguments = command.arguments(folder)
+def _run_command(command: Command, run: PageRun) -> None:
+    program, *arguments = command.arguments(run.folder)
     if program == "torchcam-suite":
-        if not runs:
-            _require_parsed(arguments)
-        else:
-            status, said = _run_ours(arguments)
-            assert status == command.status, f"exit status {status}, expected {command.status}: {said}"
-    elif program == "pip":
-        _require_extras(arguments)
-    elif program == "python" and arguments and arguments[0].startswith("scripts/"):
-        _require_options(ROOT / arguments[0], arguments[1:])
-    elif program.startswith("./") and not arguments:
-        assert os.access(ROOT / program, os.X_OK), f"{program} is not there, or not executable"
-    else:
+        status, said = _run_ours(arguments)
+        assert status == command.status, f"exit status {status}, expected {command.status}: {said}"
+    elif not (has_less_work(program, arguments) or _installs_ours(program, arguments)):
         raise NotCoveredError(f"{program} {' '.join(arguments)}")
+    elif run.processes:
+        print(run_process(program, arguments, run.folder, command.status), end="")
 
 
-def _require_parsed(arguments: list[str]) -> None:
-    """Options and arguments are those of the command; says nothing of their values."""
-    group: Any = typer.main.get_command(app)
-    name, command, rest = group.resolve_command(group.make_context("torchcam-suite", list(arguments)), arguments)
-    command.make_context(name, rest)
+def _installs_ours(program: str, arguments: Sequence[str]) -> bool:
+    """Whether it is `pip install` of the clone; no package index has this package."""
+    return program == "pip" and arguments[:1] == ["install"] and all(what[:2] in (".", ".[") for what in arguments[1:])
 
 
 def _run_ours(arguments: list[str]) -> tuple[int, str]:
@@ -204,29 +221,3 @@ def _run_ours(arguments: list[str]) -> tuple[int, str]:
         except SystemExit as end:
             return int(end.code or 0), said.getvalue()
     return 0, said.getvalue()
-
-
-def _require_extras(arguments: list[str]) -> None:
-    config = configparser.ConfigParser()
-    config.read(ROOT / "setup.cfg", encoding="utf-8")
-    known = set(config["options.extras_require"])
-    assert arguments[0] == "install"
-    for what in arguments[1:]:
-        match = re.fullmatch(r"(\.|torchcam-suite)(?:\[([\w,]+)\])?", what)
-        if match is None:
-            raise NotCoveredError(f"pip install {what}")
-        unknown = set((match[2] or "").split(",")) - known - {""}
-        assert not unknown, f"setup.cfg has no extra {', '.join(unknown)}"
-
-
-def _require_options(script: Path, arguments: list[str]) -> None:
-    """The script is there, and its parser has the options; their values may be those of hours of measuring."""
-    text = script.read_text(encoding="utf-8")
-    beside = [path for path in script.parent.glob("*.py") if re.search(rf"^(from|import) {path.stem}\b", text, re.M)]
-    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in (script, *beside)]
-    nodes = [node for tree in trees for node in ast.walk(tree)]
-    calls = [node for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]
-    added = [call for call in calls if isinstance(call.func, ast.Attribute) and call.func.attr == "add_argument"]
-    known = {arg.value for call in added for arg in call.args if isinstance(arg, ast.Constant)}
-    unknown = [word.split("=")[0] for word in arguments if word.startswith("-") and word.split("=")[0] not in known]
-    assert not unknown, f"{script.name} has no option {', '.join(unknown)}"

@@ -13,24 +13,18 @@ from urllib.error import URLError
 import numpy as np
 import pytest
 import torch
+from article_sizes import SMALL
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 from test_bench import SCRIPTS
 
 from torchcam_suite import Explanation, TcavResult, evaluate, load
+from torchcam_suite.datasets import make
 from torchcam_suite.demo.colours import COLOURS
 from torchcam_suite.embedding import Embedding
 from torchcam_suite.errors import SourceError
 
-# small enough for all five to run in the tests: they learn next to nothing, and say so
-TINY = "--quick --epochs 1 --batch-size 8 --explained 6"
-ARTICLES = {
-    "vgg_gradcam_tsne": f"{TINY} --size 32 --width 0.0625 --pictures 30 --tests 36",
-    "dogs_and_cats": f"{TINY} --size 32 --width 0.125 --pictures 20 --tests 30",
-    "tcav_colours": f"{TINY} --size 32 --pictures 30 --tests 24 --explained 24 --concept-pictures 6 --random-sets 5",
-    "xception_complementary": f"{TINY} --size 64 --width 0.0625 --pictures 15 --tests 12",
-    "imagenet_resnet50": f"{TINY} --size 32 --epochs 4 --pictures 60 --tests 30",
-}
+ARTICLES = {name: f"--quick {small}" for name, small in SMALL.items()}
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -282,6 +276,17 @@ def test_ones_own_pictures_and_checkpoint(
             shares = model.probabilities(model.prepare(pictures / row[0]))[0]
         best = int(shares.argmax())
         assert row[1] == f"{(model.class_names or [])[best]} {float(shares[best]):.2f}"
+
+
+def test_pictures_of_a_set_with_splits_are_those_of_test_with_their_masks(
+    article: Callable[[str], ModuleType], tmp_path: Path, data: Path
+) -> None:
+    drawn = make("objects", tmp_path / "drawn", train=6, test=6, size=32, workers=1)
+    options = ["--quick", "--explained", "6", "--data", str(drawn), "--weights", str(data / "tcav_families/model.h5")]
+    article("imagenet_resnet50").main([*options, "-o", str(tmp_path / "out")])
+    shown = {row[0] for row in rows_of(tmp_path / "out", "first")}
+    assert shown == {path.relative_to(drawn / "test").as_posix() for path in (drawn / "test").rglob("*.png")}
+    assert "There are no masks" not in (tmp_path / "out" / "summary.md").read_text()
 
 
 def test_a_run_that_is_there_is_gone_on_with(

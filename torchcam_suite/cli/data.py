@@ -73,7 +73,7 @@ def data(
     the folder after --from is changed.
 
     [dim]Examples:
-      torchcam-suite data pets -o pets --train 400 --test 100 --size 128
+      torchcam-suite data pets -o drawn --train 400 --test 100 --size 128
       torchcam-suite data dogs-vs-cats --from train -o pets --size 150
       torchcam-suite data caltech101 --from 101_ObjectCategories
         --classes airplanes,watch,Leopards -o objects
