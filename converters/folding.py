@@ -15,6 +15,8 @@ CONVOLUTIONS = nn.Conv1d, nn.Conv2d, nn.Conv3d
 TRANSPOSED = nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d
 LINEAR = (*CONVOLUTIONS, *TRANSPOSED, nn.Linear)
 NORMS = nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d
+# beside a variance of 1; batch_norm of torch 2.11 refuses an eps of 0
+_NO_EPS = torch.finfo(torch.float32).tiny
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class ChannelAffine(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, C, ...) -> the same shape."""
-        return nn.functional.batch_norm(images, self.zero, self.one, self.scale, self.shift, eps=0.0)
+        return nn.functional.batch_norm(images, self.zero, self.one, self.scale, self.shift, eps=_NO_EPS)
 
 
 def of_norm(norm: Any) -> Affine | None:

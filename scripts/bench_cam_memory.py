@@ -18,7 +18,8 @@ def peak_extra_bytes(call: Callable[[], Any], device: torch.device) -> int:
         synchronize(device)
         return torch.cuda.max_memory_allocated(device) - before
     cpu_only = [torch.profiler.ProfilerActivity.CPU]
-    with torch.profiler.profile(activities=cpu_only, profile_memory=True) as profiler:
+    # acc_events: without it some versions of torch warn that events of earlier profiles are dropped
+    with torch.profiler.profile(activities=cpu_only, profile_memory=True, acc_events=True) as profiler:
         call()
     events: Any = profiler.profiler
     found = [event for event in events.kineto_results.events() if event.name() == "[memory]"]

@@ -227,6 +227,8 @@ def test_no_process_and_no_thread_is_left_where_the_caller_stops_early(model: Mo
     assert len(children()) == 2
     batches.close()  # type: ignore[attr-defined]
     assert not children()
+    for thread in set(threading.enumerate()) - before:
+        thread.join(timeout=30)  # those of the closed queues end a moment later
     assert set(threading.enumerate()) == before
 
 

@@ -20,6 +20,8 @@ from torchcam_suite.errors import UnsupportedModelError
 
 SIZE = (3, 20, 18)
 HEADER = Path(sysconfig.get_path("include")) / "Python.h"
+# torch 2.11 imports a module of its own that it calls deprecated
+ABOUT_ITSELF = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 
 
 class Net(nn.Module):
@@ -310,26 +312,30 @@ def test_torch_compile_runs_whatever_the_grad_mode_is(grad: Callable[[], Any]) -
 
 
 @pytest.mark.skipif(shutil.which("g++") is None or not HEADER.exists(), reason="no C++ compiler, or no Python.h")
-def test_compiled_code_gives_the_same_logits(monkeypatch: pytest.MonkeyPatch) -> None:
+@ABOUT_ITSELF
+def test_compiled_code_gives_the_same_logits() -> None:
     from torch._inductor import config
 
-    monkeypatch.setattr(config, "compile_threads", 1)
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 18 * 16, 2)).eval()
     forward = fast.compiled(net, torch.device("cpu"))
-    with torch.inference_mode():
+    # not monkeypatch, which deletes what it cannot find in __dict__, and torch then takes the setting for removed
+    with config.patch(compile_threads=1), torch.inference_mode():
         found, expected = forward(images()), net(images())
     assert expected.std() > 0.01
     torch.testing.assert_close(found.clone(), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_a_missing_compiler_is_told(monkeypatch: pytest.MonkeyPatch, worth: Callable[[int], None]) -> None:
+@ABOUT_ITSELF
+@pytest.mark.filterwarnings("ignore:dynamo_pgo force disabled")  # torch 2.8, of the caches that are left out
+def test_a_missing_compiler_is_told(worth: Callable[[int], None]) -> None:
     from torch._inductor import config, cpp_builder
 
     worth(1)
-    monkeypatch.setattr(config.cpp, "cxx", ("/nowhere/g++",))
-    monkeypatch.setattr(config, "force_disable_caches", True)
     getattr(cpp_builder.get_cpp_compiler, "cache_clear", lambda: None)()
-    with pytest.raises(UnsupportedModelError, match=r"needs a C\+\+ compiler.*install g\+\+ or clang\+\+"):
+    with (
+        config.patch({"cpp.cxx": ("/nowhere/g++",), "force_disable_caches": True}),
+        pytest.raises(UnsupportedModelError, match=r"needs a C\+\+ compiler.*install g\+\+ or clang\+\+"),
+    ):
         maps(model_of(), compile=True)
 
 

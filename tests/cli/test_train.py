@@ -65,6 +65,7 @@ def test_json_has_the_figures_of_the_best_epoch(pictures: Path, tmp_path: Path, 
     assert about["files"][0] == about["model_file"] == str(tmp_path / "out/model.safetensors")
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_has_status_130_and_the_same_command_goes_on(
     pictures: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -63,14 +63,6 @@ def test_the_same_seed_gives_the_same_map(engine: str) -> None:
     assert np.array_equal(first.points, second.points)
 
 
-def test_the_divergence_is_what_opentsne_says_of_its_map() -> None:
-    opentsne = pytest.importorskip("openTSNE")
-    table = clusters(120)[0].astype(np.float64)
-    found = embed(table, perplexity=15)
-    theirs = opentsne.TSNE(perplexity=15, random_state=42).fit(table)
-    assert found.quality.kl_divergence == pytest.approx(theirs.kl_divergence, rel=0.05)
-
-
 def test_pca_is_scikit_learns_up_to_the_sign() -> None:
     table = clusters(100, features=70)[0].astype(np.float64)
     found = embed(table, engine="pca", pca=None, perplexity=10)

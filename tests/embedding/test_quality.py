@@ -111,6 +111,16 @@ def test_affinities_and_divergence_are_those_of_loops(perplexity: int) -> None:
     assert judged(table, points, perplexity=perplexity).kl_divergence == pytest.approx(divergence_by_loops(p, points))
 
 
+def test_the_divergence_is_what_opentsne_says_of_its_map() -> None:
+    opentsne = pytest.importorskip("openTSNE")
+    table = clusters(120)[0].astype(np.float64)
+    # theta=0: without it openTSNE approximates its sums, and is 1 % off
+    theirs = opentsne.TSNE(perplexity=15, random_state=42, neighbors="exact", theta=0).fit(table)
+    found = judged(table, np.array(theirs, np.float64), perplexity=15)
+    assert found.kl_divergence == pytest.approx(theirs.kl_divergence, rel=1e-6)
+    assert found.kl_divergence > 0.1
+
+
 def test_the_divergence_of_a_map_with_the_same_similarities_is_0() -> None:
     points = noise(12, 2)
     similarity = 1 / (1 + np.square(points[:, None] - points[None]).sum(axis=2))

@@ -263,6 +263,7 @@ def interrupting(monkeypatch: pytest.MonkeyPatch, epoch: int) -> None:
     monkeypatch.setattr(Examples, "__getitem__", interrupted)
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_keeps_the_finished_epochs_and_stays_possible(
     whole: TrainingResult, pictures: Path, tmp_path: Path
 ) -> None:

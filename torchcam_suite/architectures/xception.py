@@ -36,11 +36,6 @@ class Block(NamedTuple):
     rectified: bool = True
     halving: int | None = None
 
-    @property
-    def prefix(self) -> str:
-        """What the names of the layers that follow each other in it begin with."""
-        return f"block{self.number}_"
-
 
 _ENTRY = (
     Block(2, (128, 128), rectified=False, halving=1),
@@ -57,24 +52,25 @@ class Xception(ArticleNet):
 
     def __init__(self, layers: NamedLayers, **facts: Any) -> None:
         super().__init__(layers, **facts)
-        prefixes = ["block1_", "block14_", *(block.prefix for block in BLOCKS)]
-        self._chains = {prefix: [name for name in self.layer_names if name.startswith(prefix)] for prefix in prefixes}
+        self._chains = {
+            number: [name for name in self.layer_names if name.startswith(f"block{number}_")] for number in range(1, 15)
+        }
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (N, 3, H, W) -> logits (N, classes)."""
-        maps = self._chain(images, "block1_")
+        maps = self._chain(images, 1)
         for number, block in enumerate(BLOCKS, start=1):
             maps = self._block(maps, number, block)
-        vectors = self.get_submodule("global_average_pooling2d_1")(self._chain(maps, "block14_"))
+        vectors = self.get_submodule("global_average_pooling2d_1")(self._chain(maps, 14))
         return self.get_submodule("predictions")(vectors)
 
-    def _chain(self, maps: Tensor, prefix: str) -> Tensor:
-        for name in self._chains[prefix]:
+    def _chain(self, maps: Tensor, number: int) -> Tensor:
+        for name in self._chains[number]:
             maps = self.get_submodule(name)(maps)
         return maps
 
     def _block(self, maps: Tensor, number: int, block: Block) -> Tensor:
-        branch, shortcut = self._chain(maps, block.prefix), maps
+        branch, shortcut = self._chain(maps, block.number), maps
         if block.halving is not None:
             shortcut = self.get_submodule(f"conv2d_{block.halving}")(shortcut)
             shortcut = self.get_submodule(f"batch_normalization_{block.halving}")(shortcut)

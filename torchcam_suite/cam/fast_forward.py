@@ -100,7 +100,9 @@ def compiled(forward: Forward, device: torch.device, backend: str = "inductor") 
 
 
 def _why_not_compiled(error: Exception) -> str:
-    reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    lines = [line.strip() for line in str(error).splitlines()]
+    # older torch names the backend in a line of its own before
+    reason = next((line for line in lines if line and not line.endswith("raised:")), type(error).__name__)
     if "InvalidCxxCompiler" in f"{type(error).__name__} {reason}":
         return "compile=True needs a C++ compiler, and there is none: install g++ or clang++, or leave compile out"
     return f"torch.compile cannot compile this model ({reason[:200]}); leave compile out"
