@@ -11,7 +11,7 @@ from torchcam_suite.concepts.probes import PROBES, spreads
 
 STRIP = 2**20  # values that are converted to float64 at once, where WIDE allows: larger parts are new memory each time
 WIDE, MOST = 512, 2**25  # columns that make a product worth its sum; values of a strip at most: 256 MB
-PROBLEMS = 2**23  # values of the Gram matrices that are solved at once: 64 MB, and a few times that while solving
+PROBLEMS = 2**20  # values of the Gram matrices that are solved at once: 8 MB, and a few times that while solving
 FOLDS = 3
 ROUNDING = 1e-7  # relative, of float32
 
@@ -33,17 +33,20 @@ def products(
     for columns in _strips(left.shape[1], len(left) + len(right)):
         theirs = _strip(right, columns, device, centred=centred)
         if right is left:
-            _add_square(total, theirs)
+            for some in _parts(len(theirs)):
+                total[some, some.start :] += theirs[some] @ theirs[some.start :].T
         else:
             total += _strip(left, columns, device) @ theirs.T
-    return total.triu() + total.triu(1).T if right is left else total
+    if right is left:
+        for some in _parts(len(left)):
+            total[some.stop :, some] = total[some, some.stop :].T
+    return total
 
 
-def _add_square(total: Tensor, rows: Tensor, parts: int = 8) -> None:
-    """Add ``rows @ rows.T`` to a total, of which only what lies on the diagonal and above it counts."""
-    step = max(1, -(-len(rows) // parts))
-    for start in range(0, len(rows), step):
-        total[start : start + step, start:] += rows[start : start + step] @ rows[start:].T
+def _parts(rows: int, count: int = 8) -> Iterator[slice]:
+    """Parts of rows, of each of which a symmetric product needs only the columns from its own on."""
+    step = max(1, -(-rows // count))
+    return (slice(start, min(start + step, rows)) for start in range(0, rows, step))
 
 
 def magnitude(rows: np.ndarray) -> float:
