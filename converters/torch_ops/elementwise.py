@@ -27,9 +27,9 @@ def _(node: OnnxNode, graph: OnnxGraph) -> OperationConverterResult:  # noqa: AR
 
 
 class OnnxNormalise(nn.Module, OnnxToTorchModule):
-    """Normalisation by statistics that are computed from the activations themselves.
+    """Normalisation by statistics that are computed from the activations themselves, or without an epsilon.
 
-    torch's own batch_norm has no gradient for its statistics.
+    torch's own batch_norm has no gradient for its statistics, and that of torch 2.11 refuses an epsilon of 0.
     """
 
     def __init__(self, epsilon: float) -> None:
@@ -47,7 +47,8 @@ class OnnxNormalise(nn.Module, OnnxToTorchModule):
 
 @prefer("BatchNormalization", 9, 14, 15)
 def _(node: OnnxNode, graph: OnnxGraph) -> OperationConverterResult | None:
-    if all(name in graph.initializers for name in node.input_values[1:]):
+    epsilon = node.attributes.get("epsilon", 1e-5)
+    if epsilon > 0 and all(name in graph.initializers for name in node.input_values[1:]):
         return None
-    module = OnnxNormalise(node.attributes.get("epsilon", 1e-5))
+    module = OnnxNormalise(epsilon)
     return OperationConverterResult(module, onnx_mapping_from_node(node))

@@ -133,3 +133,15 @@ def test_statistics_of_the_activations_themselves_have_a_gradient() -> None:
     (found,) = torch.autograd.grad((ours * direction).sum(), images)
     (wanted,) = torch.autograd.grad((theirs * direction).sum(), images)
     torch.testing.assert_close(found, wanted)
+
+
+def test_a_normalisation_may_have_no_epsilon() -> None:
+    scale, bias, mean, variance = (random(3, seed=seed) for seed in range(4))
+    variance = np.abs(variance) + 0.1
+    proto = model("BatchNormalization", (2, 3, 4), scale, bias, mean, variance, epsilon=0.0)
+    images = random(2, 3, 4, seed=5)
+    with torch.inference_mode():
+        ours = build(proto, {})(torch.from_numpy(images)).numpy()
+    by_hand = (images - mean[:, None]) / np.sqrt(variance[:, None]) * scale[:, None] + bias[:, None]
+    assert by_hand.std() > 0.05
+    np.testing.assert_allclose(ours, by_hand, rtol=1e-5, atol=1e-6)
