@@ -95,7 +95,7 @@ def test_without_a_name_the_sets_are_listed(run: Run) -> None:
 
 def test_the_help_has_an_example_of_each_kind(run: Run) -> None:
     said = " ".join(run("data", "--help").stdout.split())
-    for example in ("data pets -o pets --train 400", "data caltech101 --from", "data crops --from", "data cifar-10 -o"):
+    for example in ("data pets -o drawn", "data caltech101 --from", "data crops --from", "data cifar-10 -o"):
         assert f"torchcam-suite {example}" in said
 
 

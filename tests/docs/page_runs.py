@@ -56,7 +56,7 @@ class Outcome:
     Attributes
     ----------
     printed : str
-        On stdout.
+        On stdout, but for what processes of their own print.
     problem : str or None
         Why it failed, as a traceback.
     left_out : str or None
@@ -201,7 +201,7 @@ def _run_command(command: Command, run: PageRun) -> None:
     elif not (has_less_work(program, arguments) or _installs_ours(program, arguments)):
         raise NotCoveredError(f"{program} {' '.join(arguments)}")
     elif run.processes:
-        print(run_process(program, arguments, run.folder, command.status), end="")
+        run_process(program, arguments, run.folder, command.status)
 
 
 def _installs_ours(program: str, arguments: Sequence[str]) -> bool:
