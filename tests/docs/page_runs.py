@@ -170,6 +170,8 @@ def _surroundings(folder: Path) -> Iterator[None]:
             warnings.simplefilter("ignore", category)
         warnings.filterwarnings("ignore", message="perplexity")
         warnings.filterwarnings("ignore", category=DeprecationWarning, module="onnx2torch")
+        # torch 2.11 imports a module of its own that it calls deprecated
+        warnings.filterwarnings("ignore", message=".*torch.jit", category=DeprecationWarning)
         torch.set_num_threads(1)
         try:
             yield
