@@ -19,9 +19,29 @@ def test_products_are_taken_in_float64(monkeypatch: pytest.MonkeyPatch) -> None:
     left, right = (1e3 + random.standard_normal((count, 1001)).astype(np.float32) for count in (7, 5))
     expected = left.astype(np.float64) @ right.astype(np.float64).T
     assert products(left, right).numpy() == pytest.approx(expected, rel=1e-14)
-    monkeypatch.setattr(grams, "MOST", 100)  # strips of 8 columns
+    monkeypatch.setattr(grams, "MOST_VALUES", 100)  # strips of 8 columns
     assert products(left, right).numpy() == pytest.approx(expected, rel=1e-14)
     assert products(left, left).numpy() == pytest.approx(left.astype(np.float64) @ left.astype(np.float64).T, rel=1e-14)
+
+
+@pytest.mark.parametrize("rows", [1, 7, 8, 9, 20, 37])
+def test_products_of_rows_with_themselves_are_symmetric_and_whole(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grams, "MOST_VALUES", 2 * rows * 11)  # strips of 11 columns, the last of 3
+    activations = np.random.default_rng(rows).standard_normal((rows, 80)).astype(np.float32)
+    exact = activations.astype(np.float64)
+    found = products(activations, activations).numpy()
+    np.testing.assert_array_equal(found, found.T)
+    np.testing.assert_allclose(found, exact @ exact.T, rtol=1e-12, atol=1e-12)
+    exact -= exact.mean(0)
+    centred = products(activations, activations, centred=True).numpy()
+    np.testing.assert_allclose(centred, exact @ exact.T, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns"), [(0, 2**20), (1, 2**20), (1024, 1024), (2048, 512), (2**15, 512), (2**17, 256), (2**30, 1)]
+)
+def test_a_strip_is_small_but_not_narrow_and_never_large(rows: int, columns: int) -> None:
+    assert grams.strip_width(rows) == columns
 
 
 def test_memory_mapped_activations_are_taken_as_they_are(tmp_path) -> None:  # type: ignore[no-untyped-def]

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from torchcam_suite.concepts.probes import PROBES, spreads
 
-STRIP = 2**20  # values that are converted to float64 at once, where WIDE allows: larger parts are new memory each time
-WIDE, MOST = 512, 2**25  # columns that make a product worth its sum; values of a strip at most: 256 MB
+# Activations are converted to float64 in strips of columns: of 8 MB, as larger ones are new memory each time; but of
+# 512 columns at least, below which adding up takes as long as multiplying; and never of more than 256 MB.
+STRIP_VALUES, FEWEST_COLUMNS, MOST_VALUES = 2**20, 512, 2**25
 PROBLEMS = 2**20  # values of the Gram matrices that are solved at once: 8 MB, and a few times that while solving
 FOLDS = 3
 ROUNDING = 1e-7  # relative, of float32
@@ -40,6 +41,7 @@ def products(
     if right is left:
         for some in _parts(len(left)):
             total[some.stop :, some] = total[some, some.stop :].T
+            total[some, some] = total[some, some].triu() + total[some, some].triu(1).T
     return total
 
 
@@ -62,7 +64,8 @@ def _strips(width: int, rows: int) -> Iterator[slice]:
 
 def strip_width(rows: int) -> int:
     """Columns that are converted to float64 at once."""
-    return max(1, min(max(STRIP // max(rows, 1), WIDE), MOST // max(rows, 1)))
+    rows = max(rows, 1)
+    return max(1, min(max(STRIP_VALUES // rows, FEWEST_COLUMNS), MOST_VALUES // rows))
 
 
 def _strip(rows: np.ndarray, columns: slice, device: torch.device | str, *, centred: bool = False) -> Tensor:
