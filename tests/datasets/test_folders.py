@@ -183,7 +183,13 @@ def test_a_picture_whose_outline_is_damaged_goes_without_a_mask(caltech: Path, t
 
 
 @pytest.mark.parametrize(
-    "values", [{"obj_contour": np.zeros((3, 3)), "box_coord": np.zeros((1, 4))}, {"other": 1}, None]
+    "values",
+    [
+        {"obj_contour": np.zeros((3, 3)), "box_coord": np.zeros((1, 4))},
+        {"obj_contour": np.full((2, 3), np.nan), "box_coord": np.zeros((1, 4))},
+        {"other": 1},
+        None,
+    ],
 )
 def test_a_file_without_an_outline_is_told(values: dict[str, Any] | None, tmp_path: Path) -> None:
     file = tmp_path / "annotation_0001.mat"

@@ -57,6 +57,8 @@ def read_outline(file: Path) -> np.ndarray:
         contour, box = np.asarray(found["obj_contour"], float), np.asarray(found["box_coord"], float).ravel()
         if contour.ndim != 2 or contour.shape[0] != 2 or contour.shape[1] < 3 or box.size != 4:
             raise ValueError(f"obj_contour of shape {contour.shape}, box_coord of {box.size} numbers")
+        if not (np.isfinite(contour).all() and np.isfinite(box).all()):
+            raise ValueError("a coordinate is NaN or infinite")
     except Exception as error:  # a damaged file may bring the reader to any error
         raise SourceError(f"{file} has no outline of Caltech 101 ({type(error).__name__}: {error})") from error
     return contour.T + np.array([box[2] - 1, box[0] - 1])
