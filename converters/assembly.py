@@ -83,7 +83,7 @@ def _manifest(checkpoint: Checkpoint | Application, facts: dict[str, Any], proof
     return {
         "schema": SCHEMA,
         "source": {
-            "files": [path.name for path in checkpoint.files] or [str(checkpoint.source)],
+            "files": _names(checkpoint),
             "sha256": checkpoint.sha256,
             "format": checkpoint.format,
             "keras_version": checkpoint.keras_version,
@@ -101,6 +101,13 @@ def _manifest(checkpoint: Checkpoint | Application, facts: dict[str, Any], proof
         "layers": [_layer_row(layer) for layer in facts["layers"]],
         "certificate": proof.to_json(),
     }
+
+
+def _names(checkpoint: Checkpoint | Application) -> list[str]:
+    """What its user calls it: the names of its files, of a SavedModel that of the folder."""
+    if checkpoint.source.is_dir():
+        return [checkpoint.source.resolve().name]
+    return [path.name for path in checkpoint.files] or [str(checkpoint.source)]
 
 
 def _layer_row(layer: dict[str, Any]) -> dict[str, Any]:

@@ -25,7 +25,8 @@ import onnx
 from safetensors import SafetensorError, safe_open
 
 from converters.certificate import Certificate
-from converters.errors import BundleError, ParityError
+from converters.errors import BundleError, ParityError, TorchcamError
+from converters.manifest import faults as manifest_faults
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -95,12 +96,50 @@ class Bundle:
         return Certificate(**self.manifest["certificate"])
 
     def module(self) -> "ImportedModule":
-        """Build the torch module, in eval mode, on the CPU, its weights mapped from the file."""
-        from converters.module import build
+        """Build the torch module, in eval mode, on the CPU, its weights mapped from the file.
 
+        Raises
+        ------
+        BundleError
+            A file is damaged or was changed, or the graph is not the one that the manifest describes.
+        """
         structure, weights = read_structure_and_weights(self.path)
         self.require_unchanged()
-        return build(structure, weights)
+        module = self._built(structure, weights)
+        self._require_described(structure, module)
+        return module
+
+    def _built(self, structure: onnx.ModelProto, weights: Mapping[str, "Tensor"]) -> "ImportedModule":
+        from converters.module import build
+
+        try:
+            return build(structure, weights)
+        except TorchcamError:
+            raise
+        except Exception as error:  # onnx2torch trusts a graph, and stumbles over a damaged one in a dozen ways
+            raise BundleError(
+                f"{self.path / GRAPH} is damaged ({type(error).__name__}: {str(error)[:200]}); convert the checkpoint "
+                f"again"
+            ) from error
+
+    def _require_described(self, structure: onnx.ModelProto, module: "ImportedModule") -> None:
+        """Compare the manifest's input and layers with those of the graph."""
+        told = tuple(self.manifest["input"][name] for name in ("channels", "height", "width"))
+        constants = {tensor.name for tensor in structure.graph.initializer}
+        inputs = [value for value in structure.graph.input if value.name not in constants]
+        found = [tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)[1:] for value in inputs]
+        if found != [told]:
+            raise BundleError(
+                f"{self.path / MANIFEST} tells of images of {told}, and the graph takes {found}; convert the "
+                f"checkpoint again"
+            )
+        parts = {name for name, _ in module.named_modules()}
+        strange = [row.tap for row in self.layers if row.module not in parts]
+        if strange:
+            raise BundleError(
+                f"{self.path / MANIFEST} lists {len(strange)} layer calls that are not in the graph, {strange[0]!r} "
+                f"first; convert the checkpoint again"
+            )
 
     def require_unchanged(self) -> None:
         """Compare the files with the hashes that were taken when they were proved.
@@ -129,10 +168,11 @@ class Bundle:
         ------
         ParityError
             The torch module does not reproduce the stored reference; the message says what to do.
+        BundleError
+            A file is so damaged that the module cannot be built or run.
         """
         from converters import graph
         from converters.arithmetic import tf32
-        from converters.module import build
         from converters.parity import certify, run_exactly, run_taps
         from converters.proving import what_to_do
 
@@ -143,14 +183,15 @@ class Bundle:
         needed |= {f"{kind}/{tap}" for kind in ("positions", "activation") for tap in taps}
         _require_all(self.path / PROOF, needed, reference)
         images = {"batch": reference["batch"].to(device)}
-        with tf32(False):
-            run = run_taps(build(structure, weights).to(device), reference | images, taps)
+        module = self._built(structure, weights).to(device)
 
         @cache
         def module_in_float64() -> "ImportedModule":
-            return build(structure, weights).double()
+            return self._built(structure, weights).double()
 
         try:
+            with tf32(False):
+                run = run_taps(module, reference | images, taps)
             transposes = graph.runtime_transposes(structure)
             return certify(
                 run,
@@ -161,6 +202,11 @@ class Bundle:
             )
         except ParityError as error:
             raise ParityError(f"{error}. {what_to_do(self.certificate.torch, device)}") from error
+        except Exception as error:  # the graph, the weights or the reference are not those that were proved
+            raise BundleError(
+                f"{self.path} cannot be compared on {device} ({type(error).__name__}: {str(error)[:300]}); if there "
+                f"is memory enough, its files were changed: convert the checkpoint again"
+            ) from error
 
 
 def open_bundle(path: str | Path) -> Bundle:
@@ -189,6 +235,11 @@ def open_bundle(path: str | Path) -> Bundle:
         _ = bundle.layers, bundle.certificate, manifest["input"]["channels"], manifest["head"], dict(manifest["sha256"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BundleError(f"{path / MANIFEST} lacks an entry ({error!r}); convert the checkpoint again") from error
+    if faults := manifest_faults(manifest):
+        raise BundleError(
+            f"{path / MANIFEST} is damaged: {faults[0]}{f', and {len(faults) - 1} more' if faults[1:] else ''}; "
+            f"convert the checkpoint again"
+        )
     return bundle
 
 

@@ -83,7 +83,7 @@ def convert(
     stored = {"preprocessing": preprocessing, "class_names": None if class_names is None else list(class_names)}
     stored = {key: value for key, value in stored.items() if value is not None}
     if target is None and stored:
-        raise BundleError(f"{' and '.join(stored)} are stored in a bundle of your own: say out='model.bundle' (-o)")
+        raise BundleError(f"only a bundle of your own keeps {' and '.join(stored)}: say out='model.bundle' (-o)")
     options = worker.TraceOptions(input_size, input, output, tuple(custom))
     allowed = {vouched.parse(entry).name for entry in custom}
     checkpoint = (

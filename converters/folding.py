@@ -158,6 +158,9 @@ def sharing_tensors(module: nn.Module) -> nn.Module:
         id(weight): nn.Parameter(weight.detach(), requires_grad=weight.requires_grad) for weight in module.parameters()
     }
     memo |= {id(buffer): buffer.detach() for buffer in module.buffers()}
+    # what a module keeps of its last pass, with the graph that it came from, cannot be copied
+    held = (value for part in module.modules() for value in vars(part).values() if isinstance(value, Tensor))
+    memo |= {id(value): value.detach() for value in held if value.grad_fn is not None}
     return copy.deepcopy(module, memo)
 
 

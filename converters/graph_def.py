@@ -7,7 +7,7 @@ import hashlib
 import math
 import re
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,13 +19,22 @@ from converters.errors import CheckpointError, UnsafeCheckpointError, Unsupporte
 from converters.graph_ops import COMPUTE, READS, VARIABLES
 from converters.graph_proto import content, parse
 from converters.inspect import Checkpoint
+from converters.inspect.scaling import LARGEST_MEAN, SMALLEST_FACTOR
 
 MOST_NODES = 200_000
 MOST_VALUES = 2**29  # of all constants together: 2 GB of float32
 MOST_PIXELS = 65536  # in a row or a column
 FLOATS = {1: "float32", 2: "float64", 19: "float16", 14: "bfloat16"}
 INTEGERS = {3: "int32", 4: "uint8", 9: "int64"}
-_BEFORE_SCALING = frozenset({"Cast", "Identity", "Sub", "Add", "AddV2", "BiasAdd", "ExpandDims"})
+_STEPS = 8  # from the input on
+_BEFORE_SCALING = frozenset(
+    """
+    Add AddV2 BiasAdd Cast ClipByValue ConcatV2 ExpandDims Identity MirrorPad Pack Pad PadV2 Reshape ResizeBicubic
+    ResizeBilinear ResizeNearestNeighbor ReverseV2 Slice Split SplitV Squeeze StopGradient StridedSlice Sub Transpose
+    Unpack
+    """.split()
+)
+_LARGE_ONES = frozenset({"Add", "AddV2", "BiasAdd", "Div", "DivNoNan", "RealDiv", "Sub"})
 # TensorFlow's own rule for names, without the backslash and ">", which are in no name of Keras or slim
 _NAME = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\-/]*")
 TRAINING = re.compile(r"(^|/)(keras_)?(learning_phase|is_training|training|phase_train|train_phase)(_\d+)?$")
@@ -94,7 +103,8 @@ def inspect_graph(source: Path, weights: Any = None, image: str | None = None) -
     if source.is_dir():
         bodies, info = read_saved_model(source, image)
         shape, raw = _dims(info.shape), info.dtype in INTEGERS
-        raw = raw or any(_scales(body) for body in bodies)
+        captured = [value for values in _constants(bodies[0]).values() for value in values]
+        raw = raw or any(_scales(body, captured) for body in bodies)
         return GraphCheckpoint(source, None, "savedmodel", "", {}, _image(shape), raw)
     graph = read_frozen(content(source), source.name)
     images = [node for node in graph.node if is_image_input(node)]
@@ -281,9 +291,12 @@ def _check(nodes: Iterable[Any], allowed: frozenset[str], where: str) -> None:
         if not _NAME.fullmatch(node.name) or ".." in node.name.split("/"):
             raise UnsafeCheckpointError(f"{where} holds a node named {node.name!r:.60}, with characters of no layer")
         if node.op == "Const":
-            values += math.prod(max(dim.size, 0) for dim in node.attr["value"].tensor.shape.dim)
+            declared = math.prod(max(dim.size, 0) for dim in node.attr["value"].tensor.shape.dim)
+            values += min(declared, MOST_VALUES + 1)  # a number of any length cannot be printed
     if values > MOST_VALUES:
-        raise UnsafeCheckpointError(f"{where}: its constants declare {values} values; at most {MOST_VALUES} are read")
+        raise UnsafeCheckpointError(
+            f"{where}: its constants declare {values} values or more; at most {MOST_VALUES} are read"
+        )
 
 
 # ---------------------------------------------------------------- the input
@@ -312,34 +325,42 @@ def _image(dims: tuple[int | None, ...] | None) -> tuple[int | None, ...]:
     return dims[1:]
 
 
-def _scales(nodes: Iterable[Any]) -> bool:
-    """Whether one of the first steps after the input multiplies by about 1/255, or divides by about 255.
+def _scales(nodes: Iterable[Any], captured: Sequence[float] = ()) -> bool:
+    """Whether one of the first steps after the input scales pixels 0 to 255.
 
-    In a function, what is no node of its own is an argument, and taken for the input.
+    It multiplies by about 1/255, divides by about 255, or takes off a mean of pixels. In a function, what is no node
+    of its own is an argument, and taken for the input, or for one of the constants `captured` by the function.
     """
     nodes = list(nodes)
     names = {node.name for node in nodes}
-    constants = {node.name: _scalar(node.attr["value"].tensor) for node in nodes if node.op == "Const"}
+    constants = _constants(nodes)
     sources = {node.name: {node_name(source) for source in node.input} for node in nodes}
     near = {node.name for node in nodes if is_image_input(node)} | (set().union(*sources.values()) - names)
-    for _ in range(4):
+    for _ in range(_STEPS):
         after = [node for node in nodes if sources[node.name] & near]
         for node in after:
-            found = (constants.get(source) for source in sources[node.name])
-            factors = [abs(factor) for factor in found if factor is not None]
-            if node.op == "Mul" and any(0 < factor < 0.02 for factor in factors):
+            found = [abs(value) for source in sources[node.name] for value in constants.get(source, ())]
+            if len(sources[node.name]) > 1 and sources[node.name] <= near:
+                found += map(abs, captured)
+            if node.op == "Mul" and any(0 < value < SMALLEST_FACTOR for value in found):
                 return True
-            if node.op in {"RealDiv", "Div", "DivNoNan"} and any(factor > 50 for factor in factors):
+            if node.op in _LARGE_ONES and any(value > LARGEST_MEAN for value in found):
                 return True
         near |= {node.name for node in after if node.op in _BEFORE_SCALING}
     return False
 
 
-def _scalar(tensor: Any) -> float | None:
+def _constants(nodes: Iterable[Any]) -> dict[str, list[float]]:
+    """The values of the small constants among nodes."""
+    return {node.name: _few_values(node.attr["value"].tensor) for node in nodes if node.op == "Const"}
+
+
+def _few_values(tensor: Any) -> list[float]:
+    """The values of a constant of floats that has one, or one a channel."""
     dtype = np.dtype("<f4" if tensor.dtype == 1 else "<f8")
-    if tensor.dtype not in {1, 2} or math.prod(dim.size for dim in tensor.shape.dim) != 1:
-        return None
+    if tensor.dtype not in {1, 2} or math.prod(dim.size for dim in tensor.shape.dim) not in range(1, 5):
+        return []
     values = tensor.float_val or tensor.double_val
-    if not values and len(tensor.content) == dtype.itemsize:
+    if not values and len(tensor.content) in range(0, 5 * dtype.itemsize, dtype.itemsize):
         values = np.frombuffer(tensor.content, dtype)
-    return float(values[0]) if len(values) else 0.0
+    return [float(value) for value in values]

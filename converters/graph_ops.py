@@ -69,4 +69,4 @@ COMPUTE = (
 
 # only a SavedModel has them: their values are in a file of its own, which TensorFlow's reader of tensors opens
 VARIABLES = frozenset({"VarHandleOp", "VariableV2", "Variable"})
-READS = frozenset({"DisableCopyOnRead", "ReadVariableOp", "ResourceGather"})
+READS = frozenset({"AssignVariableOp", "DisableCopyOnRead", "ReadVariableOp", "ResourceGather"})

@@ -59,7 +59,8 @@ CONFIGURATION = frozenset(
     Constant GlorotNormal GlorotUniform HeNormal HeUniform IdentityInitializer LecunNormal LecunUniform Ones
     Orthogonal OrthogonalInitializer RandomNormal RandomUniform TruncatedNormal VarianceScaling Zeros
     L1 L1L2 L2 OrthogonalRegularizer MaxNorm MinMaxNorm NonNeg RadialConstraint UnitNorm
-    DTypePolicy FloatDTypePolicy Policy SeedGenerator __keras_tensor__ __numpy__ __tensor__ TensorShape __tuple__
+    DTypePolicy FloatDTypePolicy Policy SeedGenerator TensorShape __ellipsis__ __keras_tensor__ __numpy__ __slice__
+    __tensor__ __tuple__
     """.split()
 )
 

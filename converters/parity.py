@@ -102,9 +102,13 @@ class _Recording:
         self.positions = positions
         self.pictures = pictures
         # NaN agrees with nothing: a tap that is not reached fails the proof
-        self.activations = {name: torch.full((pictures, len(at)), torch.nan) for name, at in positions.items()}
-        self.channels_last = {name: torch.full((pictures, len(at)), torch.nan) for name, at in positions.items()}
-        self.gradients = {name: torch.zeros(count, samples.BUCKETS) for name, count in wanted.items()}
+        self.activations = {
+            name: torch.full((pictures, len(at)), torch.nan, device="cpu") for name, at in positions.items()
+        }
+        self.channels_last = {
+            name: torch.full((pictures, len(at)), torch.nan, device="cpu") for name, at in positions.items()
+        }
+        self.gradients = {name: torch.zeros(count, samples.BUCKETS, device="cpu") for name, count in wanted.items()}
         self.arrived = dict.fromkeys(wanted, 0)
         self.before_head: set[str] = set()
 

@@ -11,6 +11,14 @@ JsonObject = dict[str, Any]
 
 LARGEST = 1 << 24  # of the whole numbers of a configuration; the largest dense layer of a classifier has 65,536 units
 _UNBOUNDED = frozenset({"seed", "shared_object_id"})  # identities, not sizes
+# Keras 2 makes whole numbers of what these hold, be it 1e9 or "1000000000"
+_COUNTS = frozenset("depth_multiplier filters input_dim key_dim num_heads output_dim units value_dim".split())
+_SIZES = _COUNTS | frozenset(
+    """
+    batch_input_shape batch_shape cropping dilation_rate groups height kernel_size n output_shape padding pool_size size
+    strides target_shape width
+    """.split()
+)
 _NUMBERS = frozenset("bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 bfloat16 float32 float64".split())
 _KNOWN = keras_names.MODELS | keras_names.LAYERS | keras_names.CONFIGURATION
 _SETTINGS = {name.lower() for name in keras_names.CONFIGURATION} | set("uniform normal zero one identity".split())
@@ -55,11 +63,16 @@ def refuse_foreign_code(architecture: JsonObject, where: str, allow: Set[str] = 
             _refuse_object(value, path, allow)
         elif isinstance(value, str):
             _refuse_text(key, value, path, allow)
-        elif isinstance(value, int) and abs(value) > LARGEST and key not in _UNBOUNDED:
+        elif isinstance(value, int | float) and abs(value) > LARGEST and _is_size(key, value):
             raise UnsafeCheckpointError(
                 f"{path}: {key} is {value:,}, more than any layer of an image classifier has ({LARGEST:,}); "
                 f"building it would fill the memory"
             )
+
+
+def _is_size(key: str, value: float) -> bool:
+    """Whether a number may be the size of something; other numbers with a point may be anything, as a mask of -1e9."""
+    return key in _SIZES or (isinstance(value, int) and key not in _UNBOUNDED)
 
 
 def _values(node: Any, path: str, allow: Set[str]) -> Iterator[tuple[str, str, Any]]:
@@ -218,6 +231,8 @@ def _refuse_text(key: str, text: str, path: str, allow: Set[str]) -> None:
         )
     if key.endswith(("_initializer", "_regularizer", "_constraint")) and not (_is_setting(text) or text in allow):
         raise UnsafeCheckpointError(f"{path}: {key} {text!r:.80} is none of Keras' own; refused")
+    if key in _COUNTS:
+        raise UnsafeCheckpointError(f"{path}: {key} is the text {text!r:.80}; expected a number")
     if key == "name" and (not text.isprintable() or _NOT_IN_NAMES & set(text)):
         raise UnsafeCheckpointError(f"{path}: the name {text!r:.80} holds characters of no Keras name")
     if _PATH.search(text) or "\x00" in text:

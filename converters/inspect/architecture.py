@@ -137,7 +137,9 @@ def _is_int(value: Any) -> bool:
 
 
 def _count(value: Any) -> int:
-    return value if _is_int(value) and value > 0 else 0
+    # Keras 2 takes 256.0 for 256
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return int(value) if is_number and 0 < value < math.inf else 0
 
 
 def least_values(architecture: JsonObject) -> tuple[str, int]:

@@ -1,14 +1,13 @@
 """A checkpoint that was read and found harmless."""
 
 import hashlib
-import itertools
 from collections.abc import Set
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from converters.errors import CheckpointError
-from converters.inspect import allowlist, architecture, belonging, files, hdf5
+from converters.inspect import allowlist, architecture, belonging, files, hdf5, scaling
 from converters.inspect.files import JsonObject
 
 
@@ -71,10 +70,8 @@ class Checkpoint:
 
     @property
     def takes_raw_pixels(self) -> bool:
-        """Whether the model scales pixels 0 to 255 itself: a Rescaling near the input, as by 1/255."""
-        first = list(itertools.islice(architecture.layer_configs(self.architecture), 4))
-        scales = [config.get("scale") for class_name, config in first if class_name == "Rescaling"]
-        return any(isinstance(scale, float) and 0 < scale < 0.02 for scale in scales)
+        """Whether the model scales pixels 0 to 255 itself, as by a Rescaling of 1/255 near the input."""
+        return scaling.takes_raw_pixels(self.architecture)
 
 
 def inspect(
@@ -112,18 +109,19 @@ def inspect(
     if graph_def.looks_like_graph(Path(source)):
         return graph_def.inspect_graph(Path(source), weights, input)
     source = files.existing(source)
-    weights = None if weights is None else files.existing(weights)
+    weights = None if weights is None else files.weights_file(weights)
     contents = files.read(source)
     _require_weights_where_needed(contents.format, source, weights)
     model = allowlist.without_training(contents.architecture)
     allowlist.refuse_foreign_code(model, source.name, allow)
     shape, channels_first = architecture.image_input(model, input)
     facts = contents.weights if weights is None else hdf5.read(weights)
-    if facts is not None:
-        file = (source if weights is None else weights).name
-        belonging.check_size(model, facts, file)
-        if weights is not None:
-            belonging.check_names(model, source.name, facts, file)
+    if facts is None:
+        raise CheckpointError(f"{source.name} holds no {files.WEIGHTS_MEMBER}; save it again as .keras")
+    file = (source if weights is None else weights).name
+    belonging.check_size(model, facts, file)
+    if weights is not None:
+        belonging.check_names(model, source.name, facts, file)
     return Checkpoint(
         source,
         weights,
@@ -132,7 +130,7 @@ def inspect(
         model,
         shape,
         channels_first=channels_first,
-        values=0 if facts is None else facts.values,
+        values=facts.values,
     )
 
 

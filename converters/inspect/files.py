@@ -17,6 +17,7 @@ JsonObject = dict[str, Any]
 WEIGHTS_MEMBER = "model.weights.h5"
 MAX_JSON = 16 << 20  # bytes; the largest architecture of keras.applications has 1.5 million
 MAX_DEPTH = 200  # of nested lists and objects; three models inside each other have about 40
+_HDF5 = b"\x89HDF\r\n\x1a\n"
 _MAX_MEMBERS = 10_000
 _MAX_UNPACKED, _MAX_RATIO = 256 << 20, 100  # bytes, and bytes for each byte of the archive
 
@@ -56,6 +57,28 @@ def existing(path: str | Path) -> Path:
     return path
 
 
+def weights_file(path: str | Path) -> Path:
+    """The path of an HDF5 file, which may hold weights, or an error."""
+    path = Path(path)
+    prefix = re.sub(r"\.(index|data-\d+-of-\d+)$", "", path.name)
+    if path.with_name(f"{prefix}.index").is_file() and (prefix != path.name or not path.is_file()):
+        raise CheckpointError(
+            f"{path.name} is a checkpoint of TensorFlow's, whose weights are not stored by layer; in the Keras that "
+            f"wrote it, call model.load_weights({prefix!r}) and model.save_weights('weights.h5')"
+        )
+    head = first_bytes(existing(path))
+    if head.startswith(b"PK\x03\x04"):
+        raise CheckpointError(
+            f"{path.name} is an archive and no weights file; if it is a .keras model, give it alone: "
+            f"convert({path.name!r})"
+        )
+    if not head.startswith(_HDF5):
+        raise CheckpointError(
+            f"{path.name} is no file of weights: expected HDF5 (.h5, .hdf5), found {_beginning(head)}"
+        )
+    return path
+
+
 def read(source: Path) -> Contents:
     """Read a model's file; its format is told by the content rather than by the suffix.
 
@@ -67,7 +90,7 @@ def read(source: Path) -> Contents:
         Pickled objects, a zip bomb, or HDF5 that refers to other files.
     """
     head = first_bytes(source)
-    if head.startswith(b"\x89HDF\r\n\x1a\n"):
+    if head.startswith(_HDF5):
         return _read_hdf5(source)
     if head.startswith(b"PK\x03\x04"):
         return _read_keras_zip(source)
@@ -92,11 +115,14 @@ def _other_format(source: Path, head: bytes) -> CheckpointError:
         return _pickled(source)
     if head.startswith(b"\x93NUMPY") and re.search(rb"'descr':\s*'\|O|'O'", head):
         return UnsafeCheckpointError(f"{source.name} is a NumPy file of pickled objects, which is never read")
-    found = f"a file that starts with {head[:8]!r}" if head else "an empty file"
     return CheckpointError(
         f"{source.name} is not a Keras checkpoint: expected HDF5 (.h5, .hdf5), a .keras archive or "
-        f"a JSON architecture, found {found}"
+        f"a JSON architecture, found {_beginning(head)}"
     )
+
+
+def _beginning(head: bytes) -> str:
+    return f"a file that starts with {head[:8]!r}" if head else "an empty file"
 
 
 def _pickled(source: Path) -> UnsafeCheckpointError:

@@ -1,11 +1,14 @@
 """Small changes to an inspected architecture before it is built."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from converters.tracing.custom import Vouched
 
 HALF = {"float16", "bfloat16", "mixed_float16", "mixed_bfloat16"}
+# Values that JSON does not know, as Keras 2 writes them and decodes them when it opens a file. Keras 3 gives its own a
+# config, and reads them itself.
+_VALUES: dict[str, Callable[[Any], Any]] = {"TensorShape": tuple, "__ellipsis__": lambda _: ..., "__tuple__": tuple}
 
 
 def precision(architecture: dict[str, Any]) -> str:
@@ -29,6 +32,8 @@ def _changed(node: Any, vouched: Vouched) -> Any:
         return [_changed(child, vouched) for child in node]
     if not isinstance(node, dict):
         return node
+    if "config" not in node and node.get("class_name") in _VALUES:
+        return _VALUES[node["class_name"]](_changed(node.get("items"), vouched))
     changed = {key: _changed(child, vouched) for key, child in node.items()}
     for key in changed:
         if key.endswith("_initializer"):

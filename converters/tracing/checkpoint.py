@@ -21,12 +21,13 @@ def trace(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     original = reference.KerasOriginal(model, head)
     reference.write(original, shape, raw_pixels=job["raw_pixels"], folder=folder, weights=model.count_params())
     layers = export.write(model, shape, folder)
+    last = keras_model.last_layer(model) if head is None else head.name
     return {
         "keras_package": model.__class__.__module__.split(".")[0],
         "versions": keras_model.versions(),
         "model_name": model.name,
         "input_shape": list(shape),
-        "head": None if head is None else {"layer": head.name, "activation": head.activation},
+        "head": None if original.activation is None else {"layer": last, "activation": original.activation},
         "precision": architecture.precision(job["architecture"]),
         "layers": layers,
     }

@@ -284,7 +284,8 @@ def _refuse_leftovers(nodes: list[Any]) -> None:
         if node.op in RANDOM:
             raise UnsupportedModelError(
                 f"node {node.name!r} draws random numbers ({node.op}): the graph was saved in training mode; save it "
-                f"again with K.set_learning_phase(0), or training=False"
+                f"again with K.set_learning_phase(0), or training=False; without its layers of augmentation, if it is "
+                f"an export of Keras 3, which leaves them active"
             )
         if node.op in {"Switch", "Merge", "If", "StatelessIf", "Case", "StatelessCase", "SwitchN"}:
             raise UnsupportedModelError(

@@ -146,6 +146,11 @@ def find_head(model: Any) -> Head | None:
     return Head(layer, activation, _calls(model, layer) - 1)
 
 
+def last_layer(model: Any) -> str:
+    """The name of the layer that gives the model's output."""
+    return _made_by(model.outputs[0]).name
+
+
 def _activation(layer: Any) -> str | None:
     """The name of the last function that a layer applies."""
     kind = type(layer).__name__

@@ -93,6 +93,7 @@ class NativeRun:
     def _differentiated(self, picture: Any, target: Any, cut: Any) -> dict[str, Any]:
         import tensorflow as tf
 
+        from converters.tracing.reference import last_activation
         from converters.tracing.taps import tapped
 
         outputs: dict[str, Any] = {}
@@ -108,15 +109,19 @@ class NativeRun:
 
         with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape, tapped(self._model, watch):
             logits = tf.cast(self._model(picture, training=False), tf.float32)
+            activation = None if self._head is None else self._head.activation
+            if activation is None:
+                activation, logits = last_activation(logits)
             chosen = _class_of(logits, target)
-            scores = {of: self._score(logits, chosen, of) for of in self._of}
+            scores = {of: self._score(logits, chosen, of, activation) for of in self._of}
         found = {"logits": logits, "class": chosen[None]} | {f"activation/{tap}": a for tap, a in outputs.items()}
         for of, score in scores.items():
             gradients = tape.gradient(score, outputs)
             found |= {f"gradient/{of}/{tap}": g for tap, g in gradients.items() if g is not None}
         return found
 
-    def _score(self, logits: Any, chosen: Any, of: str) -> Any:
+    @staticmethod
+    def _score(logits: Any, chosen: Any, of: str, activation: str | None) -> Any:
         """The score of a class; of a single output z, class 1 has z and class 0 its negative."""
         import tensorflow as tf
 
@@ -124,8 +129,7 @@ class NativeRun:
             signed = tf.where(chosen == 1, logits[0, 0], -logits[0, 0])
             return tf.sigmoid(signed) if of == "probability" else signed
         if of == "probability":
-            softmax = self._head is not None and self._head.activation == "softmax"
-            logits = tf.nn.softmax(logits) if softmax else tf.sigmoid(logits)
+            logits = tf.nn.softmax(logits) if activation == "softmax" else tf.sigmoid(logits)
         return tf.reduce_sum(logits * tf.one_hot(chosen, logits.shape[1]))
 
 

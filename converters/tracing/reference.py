@@ -128,9 +128,17 @@ def last_within(sizes: dict[str, int], bound: int) -> list[str]:
 
 
 class KerasOriginal:
-    """A Keras model of either generation, with one image input."""
+    """A Keras model of either generation, with one image input.
+
+    Attributes
+    ----------
+    activation : str or None
+        `"softmax"` or `"sigmoid"`, in which the model ends: as its head says, or, where that is a layer of the user's
+        own, as the first forward pass shows.
+    """
 
     def __init__(self, model: Any, head: Head | None) -> None:
+        self.activation = None if head is None else head.activation
         self._model = model
         self._head = head
         self._forward: Any = None
@@ -150,7 +158,10 @@ class KerasOriginal:
                 return output
 
             with tapped(self._model, see):
-                return tf.cast(self._model(picture, training=False), tf.float32)
+                prediction = tf.cast(self._model(picture, training=False), tf.float32)
+            if self._head is None:
+                self.activation, _ = last_activation(prediction)
+            return prediction
 
         return compute
 
@@ -185,12 +196,24 @@ class KerasOriginal:
 
             with tf.GradientTape(watch_accessed_variables=False) as tape, tapped(self._model, watch):
                 logits = tf.cast(self._model(picture, training=False), tf.float32)
+                if self._head is None:
+                    _, logits = last_activation(logits)
                 score = tf.reduce_sum(logits * direction)
             gradients = tape.gradient(score, outputs)
             found = {tap: gradient for tap, gradient in gradients.items() if gradient is not None}
             return logits, {tap: sketched(gradient) for tap, gradient in found.items()}
 
         return compute
+
+
+def last_activation(output: tf.Tensor) -> tuple[str | None, tf.Tensor]:
+    """The softmax or sigmoid that rows (N, K) of a graph come out of, and what goes into it; or None and the rows."""
+    tensor = output
+    while tensor.op.type == "Identity":
+        tensor = tensor.op.inputs[0]
+    if tensor.op.type not in {"Softmax", "Sigmoid"} or tensor.op.inputs[0].shape.rank != 2:
+        return None, output
+    return tensor.op.type.lower(), tensor.op.inputs[0]
 
 
 def sketched(gradient: tf.Tensor) -> tf.Tensor:

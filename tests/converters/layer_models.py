@@ -26,6 +26,11 @@ def arithmetic(_: Any, maps: Any) -> Any:
     return (maps * 2.0 - 1.0) / 3.0 + maps
 
 
+def slices(_: Any, maps: Any) -> Any:
+    """An ellipsis and slices are values that JSON does not know; each generation writes them in its own way."""
+    return maps[..., ::-1] * 0.5 + maps[:, :, 1:2, 3:4]
+
+
 def functions(k: Any, maps: Any) -> Any:
     if k.__name__ == "keras":
         return k.ops.concatenate([k.ops.sqrt(k.ops.square(maps) + 1.0), k.ops.relu6(maps)], axis=-1)
@@ -57,6 +62,7 @@ STRUCTURES = [
     Kind("nested three deep", nested_three_deep),
     Kind("shared three times", shared_three_times),
     Kind("arithmetic", arithmetic),
+    Kind("slices", slices),
     Kind("functions", functions),
 ]
 
@@ -126,6 +132,16 @@ def _sigmoid(k: Any) -> Any:
 def _nested_head(k: Any) -> Any:
     top = k.Sequential([k.Input((9, 10, STEM)), k.layers.GlobalMaxPooling2D(), k.layers.Dense(4, activation="softmax")])
     return _model(k, top)
+
+
+def _head_inside(k: Any) -> Any:
+    def head(maps: Any) -> Any:
+        return k.layers.SpectralNormalization(k.layers.Dense(4, activation="softmax"))(k.layers.Flatten()(maps))
+
+    return _model(k, head)
+
+
+HEAD_INSIDE = Kind("softmax of a layer inside a layer", _head_inside, KERAS_3, whole=True)
 
 
 @whole("no head")

@@ -1,5 +1,6 @@
 """A bundle needs no TensorFlow, holds all that it uses, and is there whole or not at all."""
 
+import hashlib
 import json
 import shutil
 import stat
@@ -7,17 +8,22 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx.reference import ReferenceEvaluator
 from safetensors.torch import load_file, save_file
 from stored import CHECKPOINTS, require_equal
 
 import converters
 from converters.bundle import SCHEMA, new_folder
-from converters.errors import BundleError
+from converters.errors import BundleError, UnsupportedModelError
+from torchcam_suite import explain, load
+from torchcam_suite.errors import LayerError
+from torchcam_suite.grids import Ambiguity
 
 FILES = ["graph.onnx", "manifest.json", "proof.safetensors", "weights.safetensors"]
 
@@ -138,6 +144,117 @@ def test_a_damaged_manifest(bundle: converters.Bundle, change: Callable[[dict], 
     edit_manifest(bundle, change)
     with pytest.raises(BundleError, match=message):
         converters.open_bundle(bundle.path)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("source.files", [], r"source\.files is \[\]"),
+        ("source.sha256", None, r"source\.sha256 is None"),
+        ("input.height", 0, r"input\.height is 0"),
+        ("input.channels", True, r"input\.channels is True"),
+        ("takes_raw_pixels", "no", "takes_raw_pixels is 'no'"),
+        ("preprocessing", ["unit"], r"preprocessing is \['unit'\]"),
+        ("class_names", 7, "class_names is 7"),
+        ("head", {"activation": "relu"}, "head is {'activation': 'relu'}"),
+        ("layers.2.name", "\x1b[2Jconv", r"layers\.2\.name is '\\x1b\[2Jconv'"),
+        ("layers.2.shape", [4, "x"], r"layers\.2\.shape is \[4, 'x'\]"),
+        ("layers.2.module", "trunk", r"layers\.2\.module is 'trunk'"),
+        ("certificate.prediction", float("nan"), r"certificate\.prediction is nan"),
+        ("sha256", [], r"sha256 is \[\]"),
+    ],
+)
+def test_an_entry_of_another_kind_is_named(bundle: converters.Bundle, path: str, value: object, message: str) -> None:
+    *parents, last = [int(key) if key.isdigit() else key for key in path.split(".")]
+
+    def change(manifest: Any) -> None:
+        for key in parents:
+            manifest = manifest[key]
+        manifest[last] = value
+
+    edit_manifest(bundle, change)
+    with pytest.raises(BundleError, match=f"manifest\\.json is damaged: {message}; convert the checkpoint again"):
+        converters.open_bundle(bundle.path)
+
+
+@pytest.mark.parametrize("entry", ["source", "input", "takes_raw_pixels", "preprocessing", "class_names", "sha256"])
+def test_an_entry_that_is_missing_is_named(bundle: converters.Bundle, entry: str) -> None:
+    edit_manifest(bundle, lambda manifest: manifest.pop(entry))
+    with pytest.raises(BundleError, match=f"(lacks an entry|is damaged).*{entry}"):
+        converters.open_bundle(bundle.path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda manifest: manifest["input"].update(height=48), r"of images of \(3, 48, 64\), and the graph takes"),
+        (
+            lambda manifest: manifest["layers"][1].update(module="trunk.tap/other#0"),
+            "lists 1 layer calls that are not in the graph, 'activation_1#0' first",
+        ),
+    ],
+    ids=["input", "layer"],
+)
+def test_a_manifest_of_another_graph(bundle: converters.Bundle, change: Callable[[dict], object], message: str) -> None:
+    edit_manifest(bundle, change)
+    with pytest.raises(BundleError, match=message):
+        converters.open_bundle(bundle.path).module()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda proto: proto.ClearField("opset_import"),
+        lambda proto: proto.graph.ClearField("output"),
+        lambda proto: proto.graph.node[1].input.__setitem__(0, "nowhere"),
+        lambda proto: setattr(proto.graph.node[0], "domain", "elsewhere"),
+    ],
+    ids=["no opset", "no output", "no such tensor", "unknown domain"],
+)
+def test_a_graph_that_cannot_be_built_is_refused(
+    bundle: converters.Bundle, change: Callable[[onnx.ModelProto], object]
+) -> None:
+    proto = onnx.load(bundle.path / "graph.onnx", load_external_data=False)
+    change(proto)
+    content = proto.SerializeToString()
+    (bundle.path / "graph.onnx").write_bytes(content)
+    edit_manifest(
+        bundle, lambda manifest: manifest["sha256"].update({"graph.onnx": hashlib.sha256(content).hexdigest()})
+    )
+    changed = converters.open_bundle(bundle.path)
+    for use in (changed.module, changed.verify):
+        with pytest.raises((BundleError, UnsupportedModelError)):
+            use()
+
+
+def test_inside_attention_three_axes_are_no_map_of_the_picture(bundle: converters.Bundle) -> None:
+    plain = load(bundle, preprocessing="unit", device="cpu")
+    last = plain.default_layer
+    assert plain.layers[last].is_spatial
+
+    def rename(manifest: dict) -> None:
+        row = next(row for row in manifest["layers"] if row["name"] == last)
+        row["name"] = f"outer/attend/{last}"
+        row["class"] = "Softmax"
+        manifest["layers"][-1] |= {"name": "outer/attend", "class": "MultiHeadAttention"}
+
+    edit_manifest(bundle, rename)
+    model = load(bundle.path, preprocessing="unit", device="cpu")
+    assert isinstance(model.layers[f"outer/attend/{last}"].grid, Ambiguity)
+    assert model.layers[model.default_layer].is_spatial
+    assert model.default_layer == plain.layers[plain.layers.names.index(last) - 1].name
+    with pytest.raises(
+        LayerError, match="gives what heads of attention compute of each other's tokens, which is no map"
+    ):
+        explain(model, torch.rand(1, *model.input), layer=f"outer/attend/{last}")
+
+
+def test_a_reference_of_other_shapes_is_refused(bundle: converters.Bundle) -> None:
+    tensors = load_file(bundle.path / "proof.safetensors")
+    for change in ({"batch": tensors["batch"][:, :2].clone()}, {"gradient/dense_1#0": torch.zeros(3, 7)}):
+        save_file(tensors | change, bundle.path / "proof.safetensors")
+        with pytest.raises(BundleError, match=r"(?s)cannot be compared on cpu \(.*; .*convert the checkpoint again"):
+            bundle.verify()
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"7", b'{"schema": 1', b"\xff\xfe"])

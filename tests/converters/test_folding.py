@@ -148,3 +148,12 @@ def test_a_copy_uses_the_same_memory_and_moves_alone() -> None:
     assert not any(weight.requires_grad for weight in copy.parameters())
     copy.double()
     assert {weight.dtype for weight in module.parameters()} == {torch.float32}
+
+
+def test_a_module_that_keeps_what_it_computed_is_copied_without_the_graph() -> None:
+    module: Any = nn.Sequential(nn.Conv2d(2, 3, 3))
+    module.kept = module(random(1, 2, 4, 4).float())
+    assert module.kept.grad_fn is not None
+    copy: Any = folding.sharing_tensors(module)
+    assert copy.kept.grad_fn is None
+    assert torch.equal(copy.kept, module.kept)

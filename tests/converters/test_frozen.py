@@ -131,6 +131,11 @@ def test_the_predictions_are_those_of_tensorflow(traced: Traced, name: str) -> N
     require_equal(ours, stored["y"], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["plain", "slim.pb"])
+def test_a_graph_is_called_by_the_name_that_its_user_gave(traced: Traced, name: str) -> None:
+    assert traced.bundle(name).manifest["source"]["files"] == [name]
+
+
 @pytest.mark.parametrize("name", HONEST)
 def test_the_certificate_covers_every_layer_and_its_gradient(traced: Traced, name: str) -> None:
     bundle = traced.bundle(name)

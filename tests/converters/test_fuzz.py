@@ -21,6 +21,7 @@ from converters.bundle import read_structure
 from converters.errors import BundleError, TorchcamError
 from converters.inspect import allowlist, files, inspect
 from converters.inspect.architecture import image_input, least_values, nested_layers
+from converters.inspect.scaling import takes_raw_pixels
 
 SEQ = DATA / "keras224" / "keras224_seq.h5"
 NEST_JSON = DATA / "keras224" / "keras224_nest.json"
@@ -134,6 +135,7 @@ def judge(text: str) -> None:
     image_input(model, None)
     nested_layers(model)
     least_values(model)
+    takes_raw_pixels(model)
 
 
 @examples(300)

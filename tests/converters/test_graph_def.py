@@ -196,6 +196,49 @@ def test_only_what_the_signature_needs_is_asked_of_a_saved_model(tmp_path: Path)
         inspect(write())
 
 
+@pytest.mark.parametrize(
+    ("op", "values", "raw"),
+    [
+        ("BiasAdd", (-103.9, -116.8, -123.7), True),
+        ("Sub", (123.7, 116.8, 103.9), True),
+        ("Mul", (1 / 58.4, 1 / 57.1, 1 / 57.4), True),
+        ("Sub", (0.485, 0.456, 0.406), False),
+        ("RealDiv", (0.229, 0.224, 0.225), False),
+        ("BiasAdd", (100.0,) * 5, False),  # more than a picture has channels
+    ],
+)
+@pytest.mark.parametrize("where", ["graph", "function", "captured"])
+def test_a_mean_of_pixels_tells_that_they_are_not_scaled(
+    tmp_path: Path, op: str, values: tuple[float, ...], raw: bool, where: str
+) -> None:
+    meta, write = saved_model(tmp_path)
+    outer = meta.graph
+    del outer.node[1:]
+    body = outer.node if where == "graph" else outer.library.function.add(signature={"name": "inner"}).node_def
+    tensor = add(outer.node if where == "captured" else body, "mean", "Const", dtype=FLOAT).attr["value"].tensor
+    tensor.dtype = FLOAT
+    tensor.shape.dim.add(size=len(values))
+    tensor.float_val.extend(values)
+    add(body, "bgr", "ReverseV2", "x" if where == "graph" else "images")
+    add(body, "y" if where == "graph" else "centred", op, "bgr", "argument" if where == "captured" else "mean")
+    if where != "graph":
+        given = ["x", "mean"] if where == "captured" else ["x"]
+        add(outer.node, "y", "StatefulPartitionedCall", *given, function="inner")
+    assert inspect(write()).takes_raw_pixels is raw
+
+
+def test_a_saved_model_may_set_its_variables_and_a_frozen_graph_has_none(tmp_path: Path) -> None:
+    meta, write = saved_model(tmp_path)
+    add(meta.graph.node, "seed", "VarHandleOp")
+    add(meta.graph.node, "count", "AssignVariableOp", "seed", "x")
+    meta.graph.node[1].input.append("^count")
+    assert inspect(write()).format == "savedmodel"
+    graph = classifier()
+    add(graph.node, "count", "AssignVariableOp", "x", "x")
+    with pytest.raises(UnsafeCheckpointError, match="op 'AssignVariableOp' in node 'count' is not on the list"):
+        inspect(written(tmp_path, graph))
+
+
 def test_a_function_under_the_name_of_an_op_is_looked_into(tmp_path: Path) -> None:
     meta, write = saved_model(tmp_path)
     function = meta.graph.library.function.add()
@@ -217,7 +260,7 @@ def test_functions_that_double_and_double_are_refused(tmp_path: Path) -> None:
         inspect(written(tmp_path, graph))
 
 
-@pytest.mark.parametrize("sizes", [(2**62, 2**62), (10**9,)])
+@pytest.mark.parametrize("sizes", [(2**62, 2**62), (10**9,), (2,) * 20_000], ids=["square", "row", "many axes"])
 def test_a_constant_that_would_fill_the_memory_is_refused(tmp_path: Path, sizes: tuple[int, ...]) -> None:
     graph = classifier()
     tensor = add(graph.node, "huge", "Const", dtype=FLOAT).attr["value"].tensor

@@ -356,6 +356,24 @@ def test_weights_ask_for_their_architecture() -> None:
         converters.convert(SEQ_WEIGHTS)
 
 
+@pytest.mark.parametrize("given", ["cp", "cp.index", "cp.data-00000-of-00001"])
+def test_weights_in_a_checkpoint_of_tensorflow_are_told_apart(tmp_path: Path, given: str) -> None:
+    for name in ("cp.index", "cp.data-00000-of-00001"):
+        (tmp_path / name).write_bytes(b"\0\0\6\10")
+    message = rf"{given} is a checkpoint of TensorFlow's.* model\.load_weights\('cp'\) and model\.save_weights"
+    with pytest.raises(CheckpointError, match=message):
+        inspect(SEQ_JSON, tmp_path / given)
+
+
+def test_what_is_no_hdf5_is_no_file_of_weights(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"seq\.json is no file of weights: expected HDF5 .* starts with b'\{"):
+        inspect(SEQ_JSON, SEQ_JSON)
+    with zipfile.ZipFile(tmp_path / "model.keras", "w") as opened:
+        opened.writestr("config.json", "{}")
+    with pytest.raises(CheckpointError, match=r"is an archive and no weights file; .* give it alone: convert\('model"):
+        inspect(SEQ_JSON, tmp_path / "model.keras")
+
+
 def test_a_whole_model_takes_no_weights() -> None:
     with pytest.raises(CheckpointError, match=r"is a whole model and brings its own weights; drop weights='keras224_s"):
         converters.convert(SEQ, weights=SEQ_WEIGHTS)

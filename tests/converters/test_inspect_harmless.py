@@ -7,7 +7,7 @@ import h5py
 import pytest
 
 from converters.errors import CheckpointError, UnsupportedModelError
-from converters.inspect import allowlist, files, inspect
+from converters.inspect import allowlist, files, inspect, scaling
 from converters.inspect.architecture import image_input
 
 GENERATIONS = {"keras": "keras", "tf_keras": "tf_keras"}
@@ -52,6 +52,17 @@ def test_an_application(harmless: Path, package: str, name: str) -> None:
     allowlist.refuse_foreign_code(model, name)
     shape, channels_first = image_input(model, None)
     assert (shape[2], channels_first) == (3, False)
+
+
+@pytest.mark.parametrize("package", GENERATIONS)
+def test_a_model_that_scales_pixels_itself_is_known_by_its_first_steps(harmless: Path, package: str) -> None:
+    raw = {}
+    for file in sorted(harmless.glob(f"{package}_of_*.json")):
+        model = allowlist.without_training(files.parse(file.read_text(), file.name))
+        allowlist.refuse_foreign_code(model, file.name)
+        raw[file.stem.removeprefix(f"{package}_of_")] = scaling.takes_raw_pixels(model)
+    assert len(raw) == 14
+    assert raw == {name: name.startswith("pixels") for name in raw}
 
 
 @pytest.mark.parametrize("package", GENERATIONS)

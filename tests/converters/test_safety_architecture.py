@@ -1,6 +1,7 @@
 """What an architecture names, and files of other libraries: refused by reading alone."""
 
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,9 @@ def function(module: str | None, name: str, registered: str | None = None) -> di
         (first_layer(name='a"b'), "holds characters of no Keras name"),
         (first_layer(name="a\x00b"), "holds characters of no Keras name"),
         (first_layer(filters=10**9), "filters is 1,000,000,000, more than any layer"),
+        (first_layer(filters=1e9), r"filters is 1,000,000,000\.0, more than any layer"),
+        (first_layer(kernel_size=[3.0, 1e300]), "kernel_size is .*, more than any layer"),
+        (first_layer(filters="1000000000"), "filters is the text '1000000000'; expected a number"),
         (first_layer(kernel_size=[-(10**9), 1]), "kernel_size is -1,000,000,000"),
     ],
     ids=lambda value: value.split(" ")[-1] if isinstance(value, str) else "",
@@ -73,9 +77,19 @@ def test_an_architecture_that_names_what_is_not_its_own(
         converters.convert(changed(tmp_path, change), weights=SEQ_WEIGHTS)
 
 
-def test_an_architecture_far_larger_than_its_weights_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("filters", [1_600_000, 1.6e6])
+def test_an_architecture_far_larger_than_its_weights_is_refused(tmp_path: Path, filters: float) -> None:
     with pytest.raises(CheckpointError, match=r"needs at least 14,400,000 weights, .* holds 1,682 in all"):
-        inspect(changed(tmp_path, first_layer(filters=1_600_000)), SEQ_WEIGHTS)
+        inspect(changed(tmp_path, first_layer(filters=filters)), SEQ_WEIGHTS)
+
+
+def test_an_archive_without_weights_is_refused_by_reading(tmp_path: Path) -> None:
+    # its layers could be of any size
+    with zipfile.ZipFile(tmp_path / "model.keras", "w") as opened:
+        opened.writestr("metadata.json", '{"keras_version": "2.15.0"}')
+        opened.write(changed(tmp_path, first_layer(filters=1_600_000)), "config.json")
+    with pytest.raises(CheckpointError, match=r"model\.keras holds no model\.weights\.h5; save it again as \.keras"):
+        inspect(tmp_path / "model.keras")
 
 
 @pytest.mark.parametrize("text", ['{"a": NaN}', '{"a": -Infinity}', '{"a": ' + "9" * 5000 + "}"])
