@@ -16,10 +16,11 @@ from torchcam_suite.comparison.depths import Place, find_layers
 from torchcam_suite.comparison.native import NativeKeras, require_native
 from torchcam_suite.comparison.pictures import Pictures, class_count, find_images, true_classes
 from torchcam_suite.comparison.result import Comparison
-from torchcam_suite.errors import AssumptionWarning, SourceError, TargetError
+from torchcam_suite.errors import AssumptionWarning, SourceError, TargetError, ZeroMapWarning
 from torchcam_suite.labelled_images import LabelledImages, shortlist
 from torchcam_suite.models import Model
 from torchcam_suite.progress import reporting
+from torchcam_suite.shown_names import short_names
 from torchcam_suite.targets import Target, resolve
 
 Layers = Sequence[str | float] | str | float
@@ -110,7 +111,7 @@ def compare(
     3
     """
     subjects = _named(models)
-    _check(drawn, batch_size)
+    _check(drawn, batch_size, seed)
     asked = _methods(methods, method_options or {})
     places = _places(subjects, layers, asked)
     pictures = find_images(images, labels, limit)
@@ -125,6 +126,8 @@ def compare(
     _require_pairs(places, asked)
     with reporting("compare", progress) as report:
         answers = _answers(subjects, pictures, asked, places, targets, batch_size, report)
+    for line in _without_evidence(answers, pictures):
+        warnings.warn(line, ZeroMapWarning, stacklevel=2)
     remarks = (*notes, *_remarks(titled, targets))
     return assemble(titled, pictures, asked.chosen, places, answers, truth, remarks, drawn, seed)
 
@@ -167,10 +170,10 @@ def _with_different_names(pairs: Sequence[tuple[str, Subject]]) -> dict[str, Sub
     return found
 
 
-def _check(drawn: int, batch_size: int) -> None:
-    for name, value in (("drawn", drawn), ("batch_size", batch_size)):
-        if value < 1:
-            raise ValueError(f"{name}={value}; expected at least 1")
+def _check(drawn: int, batch_size: int, seed: int) -> None:
+    for name, value, least in (("drawn", drawn, 1), ("batch_size", batch_size, 1), ("seed", seed, 0)):
+        if value < least:
+            raise ValueError(f"{name}={value}; expected at least {least}")
 
 
 def _methods(methods: str | Sequence[str], options: Mapping[str, Mapping[str, Any]]) -> _Asked:
@@ -234,7 +237,7 @@ def _targets(
     if not callable(target):
         for title, model in models.items():
             try:
-                resolve(target, torch.zeros(count, class_count(model)), model.class_names)
+                resolve(target, torch.zeros(count, class_count(model), device="cpu"), model.class_names)
             except TargetError as error:
                 raise TargetError(f"{title}: {error}") from error
     return dict.fromkeys(models, target)
@@ -265,6 +268,16 @@ def _answers(
             subject, prepared, pictures.names, asked.options, asked.chosen, layers, targets[title], batch_size, one_more
         )
     return found
+
+
+def _without_evidence(answers: Mapping[str, Answer], pictures: Pictures) -> list[str]:
+    names = short_names(pictures.names)
+    return [
+        f"{title}: {method} at {layer!r}: no evidence for the target in {', '.join(names[one] for one in numbers[:4])}"
+        f"{f' and {len(numbers) - 4} more' if len(numbers) > 4 else ''}; the map is zero everywhere"
+        for title, said in answers.items()
+        for (method, layer), numbers in said.without_evidence().items()
+    ]
 
 
 def _remarks(models: Mapping[str, Model], targets: Mapping[str, Target]) -> list[str]:

@@ -6,31 +6,25 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from torchcam_suite import Explanation, Model, evaluate
 from torchcam_suite.cam import METHODS
 from torchcam_suite.comparison import MEASURES, Comparison, Estimate
 from torchcam_suite.comparison.agreement import TITLES
-from torchcam_suite.comparison.pictures import evenly
 from torchcam_suite.datasets import make
 from torchcam_suite.errors import AssumptionWarning, ConceptWarning, SourceError, TorchcamError, ZeroMapWarning
 from torchcam_suite.evaluation import EvaluationResult
 from torchcam_suite.explanation import write_atomically
-from torchcam_suite.images import open_picture, region
 from torchcam_suite.labelled_images import LabelledImage, labelled_folder
 from torchcam_suite.metrics.localisation import energy_in_mask, pointing_game
 from torchcam_suite.metrics.masks import load_masks
-from torchcam_suite.present.comparison import caption
-from torchcam_suite.present.grid import Cell, Row, grid
-from torchcam_suite.present.overlay import overlay, save_png
 from torchcam_suite.provenance import versions
 from torchcam_suite.training import RECIPES, Recipe, TrainingResult, train
 
@@ -334,39 +328,34 @@ def some_pictures(test: Path, count: int) -> list[LabelledImage]:
 # ---------------------------------------------------------------- heat maps
 
 
-def draw_heat_maps(
-    model: Model, pictures: Sequence[LabelledImage], columns: Mapping[str, Explanation], file: Path, most: int = 6
-) -> None:
-    """Draw a row a picture: what the model saw, then each column's map over it, with class and probability."""
-    rows = []
-    for i in evenly(len(pictures), most):
-        seen = np.asarray(region(open_picture(pictures[i].path), model.preprocessing).convert("RGB"))
-        cells = [Cell(seen, f"is {pictures[i].label}")]
-        for explanation in columns.values():
-            way = explanation.options.get("interpolation", "bilinear")
-            drawn = overlay(seen, explanation.maps[i].cpu().numpy(), interpolation=way)
-            cells.append(Cell(drawn, caption(explanation, i), "; ".join(explanation.flags[i])))
-        rows.append(Row("", cells))
-    save_png(grid(rows, headers=["picture", *columns], cell=192, colorbar="jet"), file)
-
-
 def localise(
     summary: Summary, model: Model, data: Path, pictures: Sequence[LabelledImage], maps: Mapping[str, Explanation]
 ) -> None:
-    """Tell whether maps point at the object, where there are masks: DATA/masks/test/CLASS."""
+    """Tell whether maps point at the object, of pictures with a mask: DATA/masks/test/CLASS."""
     folder = data / "masks" / "test"
-    if not folder.is_dir():
+    known = _masks_of(folder, model, pictures)
+    if not known:
         summary.text(f"There are no masks in `{folder}`, so nothing is said about whether the maps lie on the objects.")
         return
-    masks = torch.cat([load_masks(folder / picture.label, [picture.path], model) for picture in pictures])
+    masks = torch.stack(list(known.values()))
     rows: list[tuple[str, float, float]] = []
     for name, explanation in maps.items():
-        found = explanation.maps.cpu()
+        found = explanation.maps.cpu()[list(known)]
         hits, energy = pointing_game(found, masks).double().mean(), energy_in_mask(found, masks).mean()
         rows.append((name, float(hits), float(energy)))
     area = float(masks.double().mean())
     rows.append(("by chance: the share of the pictures that the objects cover", area, area))
-    summary.table((f"of {len(pictures)} test pictures", "maximum on the object", "share of the map on it"), rows)
+    count = f"{len(known)} test pictures" if len(known) == len(pictures) else f"the {len(known)} with a mask"
+    summary.table((f"of {count}", "maximum on the object", "share of the map on it"), rows)
+
+
+def _masks_of(folder: Path, model: Model, pictures: Sequence[LabelledImage]) -> dict[int, torch.Tensor]:
+    """Masks by the number of the picture; some of Caltech 101 have none, or none in the square that was cut out."""
+    found = {}
+    for number, picture in enumerate(pictures):
+        with suppress(TorchcamError):
+            found[number] = load_masks(folder / picture.label, [picture.path], model)[0]
+    return found
 
 
 def tell_agreement(summary: Summary, found: Comparison, pairs: Collection[tuple[int, int]] | None = None) -> None:

@@ -8,14 +8,14 @@ two dimensions, where faces that the network confuses lie beside each other.
     python scripts/articles/vgg_gradcam_tsne.py --data faces -o six-people
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from summary import (
     Scale,
     Summary,
-    draw_heat_maps,
     find_data,
     full_scale,
     localise,
@@ -26,10 +26,15 @@ from summary import (
     train_network,
 )
 
-from torchcam_suite import Embedding, embed, explain, features
+from torchcam_suite import Embedding, Explanation, Model, embed, explain, features
 from torchcam_suite.architectures import ARCHITECTURES
-from torchcam_suite.labelled_images import labelled_folder
+from torchcam_suite.comparison.pictures import evenly
+from torchcam_suite.images import open_picture, region
+from torchcam_suite.labelled_images import LabelledImage, labelled_folder
+from torchcam_suite.present.comparison import caption
 from torchcam_suite.present.feature_map import feature_map, save_feature_map
+from torchcam_suite.present.grid import Cell, Row, grid
+from torchcam_suite.present.overlay import overlay, save_png
 from torchcam_suite.training import RECIPES, Augmentation
 
 RECIPE = "vgg"
@@ -81,6 +86,22 @@ def main(arguments: Sequence[str] | None = None) -> Path:
         "between groups do not."
     )
     return summary.write()
+
+
+def draw_heat_maps(
+    model: Model, pictures: Sequence[LabelledImage], columns: Mapping[str, Explanation], file: Path, most: int = 6
+) -> None:
+    """Draw a row a picture: what the model saw, then each column's map over it, with class and probability."""
+    rows = []
+    for i in evenly(len(pictures), most):
+        seen = np.asarray(region(open_picture(pictures[i].path), model.preprocessing).convert("RGB"))
+        cells = [Cell(seen, f"is {pictures[i].label}")]
+        for explanation in columns.values():
+            way = explanation.options.get("interpolation", "bilinear")
+            drawn = overlay(seen, explanation.maps[i].cpu().numpy(), interpolation=way)
+            cells.append(Cell(drawn, caption(explanation, i), "; ".join(explanation.flags[i])))
+        rows.append(Row("", cells))
+    save_png(grid(rows, headers=["picture", *columns], cell=192, colorbar="jet"), file)
 
 
 def tell_quality(summary: Summary, embedding: Embedding) -> None:

@@ -7,6 +7,7 @@ import pytest
 from commands import Run
 from PIL import Image
 
+from torchcam_suite.architectures import TrainedModel, build, save_trained
 from torchcam_suite.demo import ASSETS, sample_images
 
 DEMO = f"{ASSETS / 'model.json'}+{ASSETS / 'weights.h5'}"
@@ -45,6 +46,23 @@ def test_files_are_written_and_named(both: list[object], tmp_path: Path, run: Ru
     for name in names[2:]:
         with Image.open(out / name) as picture:
             picture.load()
+
+
+def test_files_of_one_name_are_called_by_their_folders(pictures: list[Path], tmp_path: Path, run: Run) -> None:
+    for folder in ("ordinary", "complementary"):
+        net = build("families", classes=3, input_size=(16, 16), width=0.1)
+        about = TrainedModel("families", 3, ["a", "b", "c"], (16, 16), 0.1)
+        save_trained(tmp_path / folder / "model.safetensors", net, about)
+    models = [tmp_path / folder / "model.safetensors" for folder in ("ordinary", "complementary")]
+    layers = ["--layer", "ordinary/model=conv2d_2", "--layer", "complementary/model=conv2d_1"]
+    found = run("compare", *models, "--images", pictures[0], *layers, "--device", "cpu", "--json")
+    columns = json.loads(found.stdout)["columns"]
+    assert [(one["model"], one["layer"]) for one in columns] == [
+        ("ordinary/model", "conv2d_2"),
+        ("complementary/model", "conv2d_1"),
+    ]
+    found = run("compare", models[0], models[0], "--images", pictures[0], "--device", "cpu", "--json")
+    assert [one["model"] for one in json.loads(found.stdout)["columns"]] == ["model (1)", "model (2)"]
 
 
 def test_class_folders_tell_right_from_wrong(families: Path, tmp_path: Path, run: Run) -> None:

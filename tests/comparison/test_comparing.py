@@ -311,6 +311,7 @@ def _of(**changed: Any) -> dict[str, Any]:
         ({"images": torch.rand(1, 3, 8, 8)}, ImageError, "the model takes"),
         ({"limit": 0}, ValueError, "limit=0"),
         ({"drawn": 0}, ValueError, "drawn=0"),
+        ({"seed": -1}, ValueError, "seed=-1; expected at least 0"),
     ],
 )
 def test_mistakes_are_explained(folder: Path, changed: dict, error: type[Exception], message: str) -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from torchcam_suite.compare import compare
 from torchcam_suite.comparison import MEASURES, Comparison
-from torchcam_suite.errors import MissingLibraryError, SourceError
+from torchcam_suite.errors import MissingLibraryError, SourceError, ZeroMapWarning
 from torchcam_suite.explanation import Explanation
 from torchcam_suite.present import score_plots
 
@@ -59,14 +59,18 @@ def test_the_table_has_the_means(found: Comparison) -> None:
     assert line.split()[1:] == ["all", "6", *expected.split()]
 
 
-@pytest.mark.filterwarnings("ignore:.*no evidence")
-def test_maps_without_evidence_are_counted(tmp_path: Path) -> None:
+def test_maps_without_evidence_are_counted_and_named(tmp_path: Path) -> None:
     paths = sorted(painted(tmp_path).rglob("*.png"))
     models = {"red": stairs(), "blue": stairs([2, 1, 0], class_names=["blue", "green", "red"], seed=1)}
     with torch.no_grad():
         # channel 0 of the last map vanishes where there is little red
         models["red"].module.conv3.bias[0] = -0.4  # type: ignore[index, union-attr, operator]
-    result = compare(models, paths, layers=["deep"], methods=["hirescam"], target="red")
+    with pytest.warns(ZeroMapWarning) as warned:
+        result = compare(models, paths, layers=["deep"], methods=["hirescam"], target="red")
+    assert [str(one.message) for one in warned] == [
+        "red: hirescam at 'pool3': no evidence for the target in blue/0.png, blue/1.png, green/0.png, green/1.png; the "
+        "map is zero everywhere"
+    ]
     row = result.between(0, 1)
     assert 0 < row.constant < 6
     assert row.images == 6 - row.constant

@@ -232,6 +232,29 @@ def test_a_split_of_the_source_is_kept(tmp_path: Path) -> None:
         crops(tmp_path / "split", tmp_path / "other", val=0.2)
 
 
+@pytest.mark.parametrize("names", [("train", "valid", "test"), ("Training", "Validation", "Testing")])
+def test_a_split_of_the_source_has_other_names_too(names: tuple[str, ...], tmp_path: Path) -> None:
+    for index, name in enumerate(names):
+        write_picture(tmp_path / f"own/{name}/ada/{index}.png", index)
+        write_picture(tmp_path / f"own/{name}/ben/{index}.png", 10 + index)
+    found = crops(tmp_path / "own", tmp_path / "out", size=None)
+    assert found.counts == {split: {"ada": 1, "ben": 1} for split in ("train", "val", "test")}
+
+
+def test_pictures_of_a_split_without_a_class_are_named(tmp_path: Path) -> None:
+    for index, path in enumerate(("train/ada/0.png", "train/ben/1.png", "test/2.png")):
+        write_picture(tmp_path / "own" / path, index)
+    with pytest.warns(AssumptionWarning, match=r"own/test has pictures outside of class folders, .*: '2.png'"):
+        found = crops(tmp_path / "own", tmp_path / "out", size=8)
+    assert found.counts == {"train": {"ada": 1, "ben": 1}}
+
+
+def test_a_class_may_be_called_train(tmp_path: Path) -> None:
+    for index, name in enumerate(("bus", "train")):
+        write_picture(tmp_path / f"own/{name}/{index}.png", index)
+    assert crops(tmp_path / "own", tmp_path / "out", val=0, test=0).counts == {"train": {"bus": 1, "train": 1}}
+
+
 def test_a_picture_in_two_splits_of_the_source_is_named(tmp_path: Path) -> None:
     for split, label, seed in (("train", "ada", 1), ("train", "ben", 2), ("test", "ada", 1), ("test", "ben", 4)):
         write_picture(tmp_path / f"split/{split}/{label}/a.png", seed)
@@ -314,6 +337,23 @@ def test_what_the_source_has_no_more_is_named(own: Path, tmp_path: Path) -> None
     assert found.counts == {"train": {"ada": 12, "ben": 12}}
     (tmp_path / "out/train/ada/3.png").unlink()
     assert crops(own, tmp_path / "out", size=8, val=0, test=0) == found
+
+
+@pytest.mark.parametrize("size", [None, 8])
+@pytest.mark.parametrize("name", ["ada/3.png", "ben/2024/3.jpg"])
+def test_what_the_source_has_changed_stays_and_is_named(size: int | None, name: str, own: Path, tmp_path: Path) -> None:
+    first = crops(own, tmp_path / "out", size=size, val=0, test=0)
+    before = contents(tmp_path / "out")
+    write_picture(own / name, 700, (30, 30))
+    target = f"train/{name.replace('2024/', '2024-')}"
+    with pytest.warns(AssumptionWarning, match=rf"holds 1 picture that the source would .*: '{target}'; delete them"):
+        found = crops(own, tmp_path / "out", size=size, val=0, test=0)
+    assert found == first
+    assert contents(tmp_path / "out") == before
+    (tmp_path / "out" / target).unlink()
+    crops(own, tmp_path / "out", size=size, val=0, test=0)
+    crops(own, tmp_path / "new", size=size, val=0, test=0)
+    assert contents(tmp_path / "out") == contents(tmp_path / "new")
 
 
 def test_a_split_without_pictures_of_a_class_is_warned_of(tmp_path: Path) -> None:

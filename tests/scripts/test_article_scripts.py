@@ -5,6 +5,7 @@ import importlib
 import json
 import math
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -287,6 +288,22 @@ def test_pictures_of_a_set_with_splits_are_those_of_test_with_their_masks(
     shown = {row[0] for row in rows_of(tmp_path / "out", "first")}
     assert shown == {path.relative_to(drawn / "test").as_posix() for path in (drawn / "test").rglob("*.png")}
     assert "There are no masks" not in (tmp_path / "out" / "summary.md").read_text()
+
+
+def test_pictures_without_a_mask_are_left_out_where_masks_are_told_of(
+    article: Callable[[str], ModuleType], tmp_path: Path, data: Path
+) -> None:
+    drawn = make("objects", tmp_path / "drawn", train=3, test=9, size=32, workers=1)
+    shutil.rmtree(drawn / "masks" / "test" / "watch")
+    (drawn / "masks" / "test" / "leopard" / "0001.png").unlink()
+    Image.new("L", (32, 32)).save(drawn / "masks" / "test" / "aeroplane" / "0002.png")
+    options = ["--quick", "--explained", "9", "--data", str(drawn), "--weights", str(data / "tcav_families/model.h5")]
+    article("imagenet_resnet50").main([*options, "-o", str(tmp_path / "out")])
+    *rows, chance = rows_of(tmp_path / "out", "of the 4 with a mask")
+    assert len(rows) == 3
+    kept = [("aeroplane", 0), ("aeroplane", 1), ("leopard", 0), ("leopard", 2)]
+    areas = [np.asarray(Image.open(drawn / f"masks/test/{label}/{index:04d}.png")) > 127 for label, index in kept]
+    assert float(chance[1]) == pytest.approx(np.mean(areas), abs=0.02)  # resized for the network
 
 
 def test_a_run_that_is_there_is_gone_on_with(

@@ -1,15 +1,17 @@
 """The model of the best epoch is there after any stop, or its absence is told."""
 
+import errno
 from pathlib import Path
 
 import pytest
 import torch
 from coloured import coloured_folder
+from safetensors import SafetensorError
 from tiny_training import FAST, TINY
 
 from torchcam_suite import load
 from torchcam_suite.architectures import ArticleNet, TrainedModel, save_trained
-from torchcam_suite.errors import CheckpointError
+from torchcam_suite.errors import CheckpointError, TorchcamError
 from torchcam_suite.training import TrainingResult, best_model, train
 from torchcam_suite.training.checkpoint_file import read_checkpoint, write_checkpoint
 
@@ -65,6 +67,34 @@ def test_a_model_that_is_gone_is_written_again_from_the_checkpoint(
     ours, theirs = weights(found), weights(whole)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     assert len((tmp_path / "history.csv").read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("writer", "error"),
+    [
+        ("safetensors.torch.save_file", SafetensorError("I/O error: No space left on device (os error 28)")),
+        ("torchcam_suite.training.best_model.save_trained", OSError(errno.ENOSPC, "No space left on device")),
+    ],
+)
+def test_a_disk_that_is_full_is_told_and_costs_no_epoch(
+    writer: str,
+    error: Exception,
+    whole: TrainingResult,
+    pictures: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise error
+
+    train(pictures, FAST, out=tmp_path, **OPTIONS | {"epochs": 1})
+    with monkeypatch.context() as patch:
+        patch.setattr(writer, full)
+        with pytest.raises(TorchcamError, match=r"cannot write .*No space left on device"):
+            train(pictures, FAST, out=tmp_path, **OPTIONS)
+    assert not list(tmp_path.rglob(".*"))
+    ours, theirs = weights(train(pictures, FAST, out=tmp_path, **OPTIONS)), weights(whole)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
 def test_a_best_epoch_whose_weights_are_nowhere_is_told(pictures: Path, tmp_path: Path) -> None:

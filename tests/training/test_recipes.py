@@ -11,7 +11,7 @@ import torch
 from torchcam_suite.architectures import ARCHITECTURES, build
 from torchcam_suite.errors import SourceError
 from torchcam_suite.training import RECIPES, Augmentation, Recipe, StepDecay
-from torchcam_suite.training.optimization import make_optimizer, penalty
+from torchcam_suite.training.optimization import make_optimizer, penalty, set_learning_rate
 from torchcam_suite.training.recipes import find_recipe
 
 
@@ -78,18 +78,33 @@ def keras_steps(optimizer: str, gradients: list[float]) -> float:
     return weight
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "rmsprop", "adam"])
-def test_optimizers_make_the_steps_that_keras_makes(optimizer: Any) -> None:
+@pytest.mark.parametrize(("optimizer", "size"), [("sgd", 1), ("rmsprop", 1), ("adam", 1), ("adam", 1e-6)])
+def test_optimizers_make_the_steps_that_keras_makes(optimizer: Any, size: float) -> None:
     net = torch.nn.Linear(1, 1, bias=False, dtype=torch.float64)
     torch.nn.init.ones_(net.weight)
     made = make_optimizer(net, Recipe("vgg", optimizer=optimizer, learning_rate=0.01))
-    gradients = [0.5, -0.25, 2.0, 0.125]
+    gradients = [0.5 * size, -0.25 * size, 2.0 * size, 0.125 * size]  # epsilon counts beside small ones
     for gradient in gradients:
         net.weight.grad = torch.full((1, 1), gradient, dtype=torch.float64)
         made.step()
     expected = keras_steps(optimizer, gradients)
     assert abs(expected - 1) > 0.005
     assert net.weight.item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_what_momentum_has_gathered_keeps_the_learning_rate_that_it_came_in_with() -> None:
+    """As in Keras: velocity = momentum * velocity - rate * gradient."""
+    net = torch.nn.Linear(1, 1, bias=False, dtype=torch.float64)
+    torch.nn.init.ones_(net.weight)
+    made = make_optimizer(net, Recipe("vgg", optimizer="sgd", learning_rate=0.08))
+    expected, velocity = 1.0, 0.0
+    for rate, gradient in ((0.08, 0.5), (0.08, -0.25), (0.02, 2.0), (0.02, 0.125), (0.01, 1.0)):
+        velocity = 0.9 * velocity - rate * gradient
+        expected += velocity
+        set_learning_rate(made, rate)
+        net.weight.grad = torch.full((1, 1), gradient, dtype=torch.float64)
+        made.step()
+    assert net.weight.item() == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -65,10 +65,15 @@ def test_a_folder_that_is_a_file_is_told(pictures: Path, tmp_path: Path) -> None
         train(pictures, "families", out=tmp_path / "out", **TINY)
 
 
-def test_results_among_the_classes_are_refused(tmp_path: Path) -> None:
-    data = coloured_folder(tmp_path, {"": 3})
+@pytest.mark.parametrize(
+    ("parts", "out"),
+    [("", "out"), ("train", "train/out"), ("train", "val/out"), ("train", "test"), ("train", "train/red/out")],
+)
+def test_results_among_the_classes_are_refused(parts: str, out: str, tmp_path: Path) -> None:
+    data = coloured_folder(tmp_path, {parts: 3})
     with pytest.raises(SourceError, match="would become a class of the data"):
-        train(data, "families", out=data / "out", **TINY)
+        train(data, "families", out=data / out, **TINY)
+    assert not (data / out).exists()
 
 
 def test_a_broken_picture_is_named_before_the_training(tmp_path: Path) -> None:
@@ -76,6 +81,16 @@ def test_a_broken_picture_is_named_before_the_training(tmp_path: Path) -> None:
     (data / "train/red/broken.png").write_bytes(b"")
     with pytest.raises(ImageError, match=r"one picture cannot be read: .*broken\.png is not an image"):
         train(data, "families", out=tmp_path / "out", **TINY)
+
+
+def test_a_broken_picture_costs_no_training_that_is_there(tmp_path: Path) -> None:
+    data, out = coloured_folder(tmp_path / "data", {"": 3}), tmp_path / "out"
+    train(data, "families", out=out, epochs=1, **TINY)
+    before = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
+    (data / "red/broken.png").write_bytes(b"")
+    with pytest.raises(ImageError, match="one picture cannot be read"):
+        train(data, "families", out=out, epochs=1, resume=False, **TINY)
+    assert {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()} == before
 
 
 def test_a_training_that_diverges_says_so(pictures: Path, tmp_path: Path) -> None:

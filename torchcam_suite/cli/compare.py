@@ -24,9 +24,10 @@ from torchcam_suite.cli.options import (
 from torchcam_suite.cli.output import log, print_json, status, warnings_on_stderr
 from torchcam_suite.compare import compare as compare_models
 from torchcam_suite.comparison import Comparison, load_native
-from torchcam_suite.comparison.answers import Subject
+from torchcam_suite.comparison.answers import Subject, model_of
 from torchcam_suite.comparison.native import PREFIX
 from torchcam_suite.errors import SourceError
+from torchcam_suite.shown_names import short_names
 from torchcam_suite.sources import load
 
 
@@ -123,7 +124,7 @@ def compare(
         "input_size": [parse_size(text) for text in _for_each(input_size, models, "--input-size")],
     }
     shared = {"input": input, "output": output, "custom": custom or (), "device": device, "cache": not no_cache}
-    asked: dict[str, Any] = {"methods": methods, "method_options": options, "target": parse_target(target)}
+    asked: dict[str, Any] = {"methods": methods, "method_options": options}
     asked |= {"limit": limit, "drawn": drawn, "seed": seed, "batch_size": batch_size}
     with warnings_on_stderr():
         opened = []
@@ -131,12 +132,19 @@ def compare(
             with status(f"opening {source}"):
                 own = {option: values[place] for option, values in each.items()}
                 opened.append(_open(source, own | shared))
-        titled = _titled(names, opened)
+        titled = _titled(names, sources, opened)
+        asked["target"] = _target(target, opened)
         if layer:
             asked["layers"] = _layers(layer, titled)
         found = compare_models(titled, list(images), progress=True, **asked)
         written = [] if out is None else found.save(out, plots=plots)
     _print(found, written, as_json)
+
+
+def _target(text: str | None, subjects: Sequence[Subject]) -> int | str | None:
+    """A class: its name, where a model has one of this name."""
+    found = [parse_target(text, model_of(subject).class_names) for subject in subjects]
+    return next((target for target in found if isinstance(target, str)), found[0])
 
 
 def _options(methods: Sequence[str], texts: Mapping[str, str]) -> dict[str, dict[str, Any]]:
@@ -190,8 +198,19 @@ def _with_weights(source: str) -> tuple[str, str | None]:
     return (f"{architecture}.json", weights) if plus and not Path(source).exists() else (source, None)
 
 
-def _titled(names: Sequence[str | None], opened: Sequence[Subject]) -> list[tuple[str, Subject]]:
-    return [(subject.name if name is None else name, subject) for name, subject in zip(names, opened, strict=True)]
+def _titled(
+    names: Sequence[str | None], sources: Sequence[str], opened: Sequence[Subject]
+) -> list[tuple[str, Subject]]:
+    """The models by their names; files of one name, as two `model.safetensors`, with the folders that tell them apart.
+
+    What holds an equals sign is left to be numbered: `--layer MODEL=LAYER` could not name it.
+    """
+    own = [subject.name if name is None else name for name, subject in zip(names, opened, strict=True)]
+    longer = [str(Path(short).with_suffix("")) for short in short_names(sources)]
+    return [
+        (long if given is None and own.count(name) > 1 and "=" not in long else name, subject)
+        for given, name, long, subject in zip(names, own, longer, opened, strict=True)
+    ]
 
 
 def _layers(given: Sequence[str], models: Sequence[tuple[str, Subject]]) -> list[str] | dict[str, list[str]]:

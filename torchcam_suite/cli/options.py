@@ -1,12 +1,13 @@
 """The arguments and options that several commands share."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from torchcam_suite.errors import SourceError
+from torchcam_suite.errors import SourceError, TargetError
 from torchcam_suite.models import Model
 from torchcam_suite.sources import load
 
@@ -110,12 +111,27 @@ def parse_classes(text: str | None) -> list[str] | None:
     return [name.strip() for name in text.split(",")]
 
 
-def parse_target(text: str | None) -> int | str | None:
-    """Parse a class: a number, or else a name.
+def parse_target(text: str | None, class_names: Sequence[str] | None) -> int | str | None:
+    """Parse a class of a model: a number, or else a name.
+
+    Raises
+    ------
+    TargetError
+        It is the number of one class and the name of another.
 
     Examples
     --------
-    >>> parse_target("3"), parse_target("cat")
-    (3, 'cat')
+    >>> parse_target("3", None), parse_target("cat", ["cat", "dog"]), parse_target("10", ["1", "10", "2"])
+    (3, 'cat', '10')
     """
-    return int(text) if text is not None and re.fullmatch(r"-?\d+", text) else text
+    if text is None or not re.fullmatch(r"-?\d+", text):
+        return text
+    number, names = int(text), list(class_names or ())
+    if text not in names or names.index(text) == number:
+        return number
+    if 0 <= number < len(names):
+        raise TargetError(
+            f"--target {text} is the number of class {names[number]!r} and the name of class number "
+            f"{names.index(text)}; call the classes otherwise (--classes)"
+        )
+    return text

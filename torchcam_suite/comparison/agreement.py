@@ -144,7 +144,7 @@ def _of_length_1(values: Tensor) -> Tensor:
 
 def _between(one: _Prepared, other: _Prepared, pairs: Sequence[Pair]) -> Values:
     """(pairs, 4): the first of each pair in one image, the second in the other."""
-    a, b = torch.tensor(pairs).T
+    a, b = torch.tensor(pairs, device="cpu").T
     places = one.seats.sum(dim=1)[0]
     shared = torch.stack([torch.minimum(one.seats[i], other.seats[j]).sum() for i, j in pairs])
     moments_of = (one.mean[a], one.variance[a], other.mean[b], other.variance[b])

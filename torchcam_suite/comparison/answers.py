@@ -1,5 +1,6 @@
 """What one model says to the images: its predictions, and its maps by every method at every layer."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -9,8 +10,8 @@ from torch import Tensor
 
 from torchcam_suite.cam import Chosen
 from torchcam_suite.comparison.native import NativeKeras, probability_of
-from torchcam_suite.errors import ImageError
-from torchcam_suite.explain import explain
+from torchcam_suite.errors import ImageError, ZeroMapWarning
+from torchcam_suite.explain import ZERO_MAP, explain
 from torchcam_suite.explanation import Explanation
 from torchcam_suite.models import Model
 from torchcam_suite.recorder import Recorder
@@ -38,6 +39,14 @@ class Answer(NamedTuple):
     names: tuple[str, ...]
     probabilities: tuple[float, ...] | None
     explanations: dict[tuple[str, str], Explanation]
+
+    def without_evidence(self) -> dict[tuple[str, str], list[int]]:
+        """Numbers of the images whose map is zero everywhere, by method and layer, where there are any."""
+        zero = {
+            key: [number for number, flags in enumerate(found.flags) if ZERO_MAP in flags]
+            for key, found in self.explanations.items()
+        }
+        return {key: numbers for key, numbers in zero.items() if numbers}
 
 
 def model_of(subject: Subject) -> Model:
@@ -116,10 +125,12 @@ def _explained(
 ) -> dict[tuple[str, str], Explanation]:
     name = chosen.method.name
     given = dict(options)
-    if not chosen.method.takes_layer:
-        found = explain(model, images, method=name, target=target, batch_size=batch_size, **given)  # type: ignore[call-overload]
-        return {(name, found.layer): found}
-    several = explain(model, images, method=name, layer=layers, target=target, batch_size=batch_size, **given)  # type: ignore[call-overload]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ZeroMapWarning)  # which would name neither the model nor the pictures
+        if not chosen.method.takes_layer:
+            found = explain(model, images, method=name, target=target, batch_size=batch_size, **given)  # type: ignore[call-overload]
+            return {(name, found.layer): found}
+        several = explain(model, images, method=name, layer=layers, target=target, batch_size=batch_size, **given)  # type: ignore[call-overload]
     return {(name, layer): found for layer, found in several.items()}
 
 

@@ -95,5 +95,5 @@ def _grid(seen: Box | None, part: Box | None, size: tuple[int, int]) -> Tensor:
 
 
 def _places(count: int, start: float, end: float, first: float, last: float) -> Tensor:
-    centres = start + (torch.arange(count, dtype=torch.float64) + 0.5) / count * (end - start)
+    centres = start + (torch.arange(count, dtype=torch.float64, device="cpu") + 0.5) / count * (end - start)
     return 2 * (centres - first) / (last - first) - 1

@@ -108,7 +108,7 @@ class NativeKeras:
                 f"{self.name} runs in a process of its own, to which a function cannot be sent; give classes as the "
                 "target"
             )
-        unknown = torch.zeros(count, class_count(self.model))
+        unknown = torch.zeros(count, class_count(self.model), device="cpu")
         classes = resolve(target, unknown, self.model.class_names).classes
         return None if classes is None else classes.tolist()
 
@@ -217,7 +217,7 @@ def require_native(title: str, chosen: Sequence[Chosen], model: Model) -> None:
 def probability_of(prediction: Tensor, classes: Sequence[int]) -> Tensor:
     """Probability (N,) of a class of each image; of one column, class 0 has the rest."""
     full = torch.cat([1 - prediction, prediction], dim=1) if prediction.shape[1] == 1 else prediction
-    return full.gather(1, torch.tensor(list(classes))[:, None])[:, 0]
+    return full.gather(1, torch.tensor(list(classes), device="cpu")[:, None])[:, 0]
 
 
 class _Found(NamedTuple):

@@ -185,4 +185,4 @@ def _classes_of(pictures: Pictures, model: Model) -> tuple[tuple[int, ...], str]
 def class_count(model: Model) -> int:
     """How many classes a model tells apart; a single output has two."""
     with Recorder(model.module):
-        return max(2, model.logits(model.prepare(torch.zeros(1, *model.input))).shape[1])
+        return max(2, model.logits(model.prepare(torch.zeros(1, *model.input, device="cpu"))).shape[1])

@@ -2,13 +2,14 @@
 
 import difflib
 import re
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from torchcam_suite.datasets.outlines import outline_mask
 from torchcam_suite.datasets.preparing import PreparedSet, SourcePicture, prepare_folder
 from torchcam_suite.datasets.procedural import SPLITS
-from torchcam_suite.errors import SourceError, TorchcamError
+from torchcam_suite.errors import AssumptionWarning, SourceError, TorchcamError
 from torchcam_suite.labelled_images import shortlist
 from torchcam_suite.picture_files import entries_of, files_below, is_picture
 
@@ -17,6 +18,16 @@ __all__ = ["CALTECH_CLASSES", "caltech101", "crops", "dogs_vs_cats"]
 CALTECH_CLASSES = ("airplanes", "Leopards", "watch")
 
 _OBJECTS = "101_ObjectCategories"
+_PARTS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+"""Split by the name of its folder, in lower case."""
 
 Progress = bool | Callable[[int, int], None]
 
@@ -127,7 +138,7 @@ def caltech101(
 
 
 def _find_classes(folder: Path, classes: Sequence[str] | None) -> list[str]:
-    there = [Path(entry.path).name for entry in entries_of(folder) if entry.is_folder]
+    there = [path.name for path in _folders_in(folder)]
     if classes is None:
         return [name for name in there if name != "BACKGROUND_Google"]
     missing = [name for name in classes if name not in there]
@@ -153,8 +164,8 @@ def crops(
     Parameters
     ----------
     source : path
-        With one folder a class, which may hold folders; or with `train`, `val` and `test`, each with one folder a
-        class: then that is the split.
+        With one folder a class, which may hold folders; or with `train`, `val` and `test` (or `training`, `valid`,
+        `validation`, `testing`, in capitals too), each with one folder a class: then that is the split.
     out : path
         New, empty, or written by the same call.
     size : int, optional
@@ -172,12 +183,16 @@ def crops(
         Shares were given for a source that has its own split.
     """
     folder = _require_folder(source)
-    pictures, shares = list(_split_before(folder)), {"val": val, "test": test}
+    parts, shares = _split_before(folder), {"val": val, "test": test}
+    pictures = [picture for split, part in parts for picture in _in_classes(part, split)]
     if pictures and any(share is not None for share in shares.values()):
         raise TorchcamError(
             f"{folder} has its own split (train, ...); leave val and test out, or give one of its folders"
         )
-    if not pictures:
+    if pictures:
+        for _, part in parts:
+            _warn_of_pictures_without_a_class(part)
+    else:
         pictures = list(_in_classes(folder))
         shares = {name: 0.15 if share is None else share for name, share in shares.items()}
     if not pictures:
@@ -189,18 +204,30 @@ def crops(
     return prepare_folder(pictures, out, options=options, size=size, val=val, test=test, seed=seed, progress=progress)
 
 
-def _split_before(folder: Path) -> Iterator[SourcePicture]:
-    """Pictures of a source with `train` and others in it."""
-    if (folder / "train").is_dir():
-        for split in SPLITS:
-            if (folder / split).is_dir():
-                yield from _in_classes(folder / split, split)
+def _split_before(folder: Path) -> list[tuple[str, Path]]:
+    """The folders of a source's own split, `train` first; none where there is no `train`."""
+    parts = [(_PARTS.get(path.name.lower(), ""), path) for path in _folders_in(folder)]
+    found = [(split, path) for split in SPLITS for known, path in parts if known == split]
+    return found if any(split == "train" for split, _ in found) else []
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    return [Path(entry.path) for entry in entries_of(folder) if entry.is_folder]
 
 
 def _in_classes(folder: Path, split: str | None = None) -> Iterator[SourcePicture]:
-    for entry in entries_of(folder):
-        if entry.is_folder:
-            yield from _below(Path(entry.path), Path(entry.path).name, split)
+    for path in _folders_in(folder):
+        yield from _below(path, path.name, split)
+
+
+def _warn_of_pictures_without_a_class(folder: Path) -> None:
+    outside = [Path(entry.path).name for entry in entries_of(folder) if not entry.is_folder and is_picture(entry.path)]
+    if outside:
+        warnings.warn(
+            f"{folder} has pictures outside of class folders, which are left out: {shortlist(outside, 4)}",
+            AssumptionWarning,
+            stacklevel=3,
+        )
 
 
 def _below(folder: Path, class_name: str, split: str | None = None) -> list[SourcePicture]:

@@ -1,7 +1,7 @@
 """Pictures of somebody else -> the layout for training: a folder a split, in it one a class."""
 
 import hashlib
-import shutil
+import io
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -114,6 +114,7 @@ class _Written(NamedTuple):
     broken: str | None
     target: Path | None = None
     unmasked: str | None = None
+    changed: bool = False  # since an earlier call wrote it
 
 
 def split_of(content: bytes, val: float, test: float, seed: int) -> str:
@@ -151,7 +152,8 @@ def prepare_folder(
     """Split pictures into folders, by copying them, or as squares of one size.
 
     Nothing in the source is changed. The same call again completes what was stopped, and takes pictures that were
-    added to the source; those that are there stay as they are. What the source has no more is named in a warning.
+    added to the source; those that are there stay as they are. What the source has no more, or has changed, is named in
+    a warning.
 
     Parameters
     ----------
@@ -257,19 +259,23 @@ def _take(picture: SourcePicture, out: Path, size: int | None, choose: Callable[
     if size is not None and ending not in _JPEG:
         ending = ".png"
     target = out / split / picture.class_name / f"{picture.name}{ending}"
+    wanted = content if size is None else _encoded(_square(opened, size, Image.Resampling.LANCZOS), ending)
+    changed = target.is_file() and target.read_bytes() != wanted
     if not target.is_file():
-        if size is None:
-            write_beside(target, lambda file: shutil.copyfile(picture.path, file))
-        else:
-            square = _square(opened, size, Image.Resampling.LANCZOS)
-            quality = {"quality": 95, "subsampling": 0} if ending in _JPEG else {}
-            write_beside(target, lambda file: square.save(file, "JPEG" if quality else "PNG", **quality))
+        write_beside(target, lambda file: file.write_bytes(wanted))
     mask, unmasked = out / "masks" / split / picture.class_name / f"{picture.name}.png", None
     try:
         masked = _write_mask(picture, opened.size, mask, size)
     except SourceError as error:
         masked, unmasked = False, str(error)
-    return _Written(picture, split, hashlib.sha256(content).hexdigest(), masked, None, target, unmasked)
+    return _Written(picture, split, hashlib.sha256(content).hexdigest(), masked, None, target, unmasked, changed)
+
+
+def _encoded(picture: Image.Image, ending: str) -> bytes:
+    file = io.BytesIO()
+    quality = {"quality": 95, "subsampling": 0} if ending in _JPEG else {}
+    picture.save(file, "JPEG" if quality else "PNG", **quality)
+    return file.getvalue()
 
 
 def _write_mask(picture: SourcePicture, extent: tuple[int, int], target: Path, size: int | None) -> bool:
@@ -352,6 +358,16 @@ def _warn_of_leaks(written: Sequence[_Written]) -> None:
 
 def _warn_of_others(out: Path, written: Sequence[_Written]) -> None:
     """Name what an earlier call wrote of pictures that the source has no more, or has changed or named otherwise."""
+    changed = [one.target.relative_to(out) for one in written if one.changed and one.target is not None]
+    if changed:
+        warnings.warn(
+            f"{out} holds {len(changed)} picture{'s' if len(changed) > 1 else ''} that the source would give otherwise "
+            f"now (changed since, or written with another version of Pillow): "
+            f"{shortlist([str(path) for path in changed], 5)}; delete them and give the same call again, or prepare a "
+            "new folder",
+            AssumptionWarning,
+            stacklevel=3,
+        )
     known = {str(one.target) for one in written}
     folders = [out / split for split in SPLITS if (out / split).is_dir()]
     others = [path for folder in folders for path in files_below(folder) if is_picture(path) and path not in known]

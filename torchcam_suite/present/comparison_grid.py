@@ -75,4 +75,5 @@ def _remark(column: "Column", predicted: int, number: int) -> str:
     explanation = column.explanation
     other = explanation.targets is None or explanation.targets[number] != predicted
     shown = [f"map: {explanation.target_names[number]}"] if other else []
-    return "; ".join([*shown, *explanation.flags[number]])
+    # a narrow column has no room for "map is zero everywhere"
+    return "; ".join([*shown, *(flag.removeprefix("map is ") for flag in explanation.flags[number])])

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from torchcam_suite.architectures import ARCHITECTURES, ArticleNet, TrainedModel, build, save_trained
 from torchcam_suite.architectures.trained import open_trained
-from torchcam_suite.errors import CheckpointError
+from torchcam_suite.errors import CheckpointError, SourceError
 from torchcam_suite.provenance import versions
 from torchcam_suite.training.checkpoint_file import read_checkpoint
 from torchcam_suite.training.job import HISTORY, MODEL, Job
@@ -20,10 +20,19 @@ IN_CHECKPOINT = "net."
 
 
 def keep_best(job: Job, class_names: Sequence[str], net: ArticleNet, journal: Sequence[Row]) -> None:
-    """Write the history, and the network where the last epoch is the best one."""
-    write_history(job.out / HISTORY, journal)
-    if best_epoch(journal) == len(journal):
-        save_trained(job.out / MODEL, net, _about(job, class_names, journal[-1]))
+    """Write the history, and the network where the last epoch is the best one.
+
+    Raises
+    ------
+    SourceError
+        A file cannot be written, as on a disk that is full.
+    """
+    try:
+        write_history(job.out / HISTORY, journal)
+        if best_epoch(journal) == len(journal):
+            save_trained(job.out / MODEL, net, _about(job, class_names, journal[-1]))
+    except OSError as error:
+        raise SourceError(f"cannot write to {job.out}: {error.strerror or error}") from error
 
 
 def restore_best(job: Job, class_names: Sequence[str]) -> None:

@@ -26,19 +26,25 @@ def write_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     ------
     TypeError
         Something else is in it.
+    CheckpointError
+        The file cannot be written, as on a disk that is full.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     tensors: dict[str, Tensor] = {}
     document = {"format": FORMAT, "state": _encoded(state, "state", tensors)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
-        written = Path(folder) / path.name
-        save_file(tensors, written, metadata={METADATA: json.dumps(document, allow_nan=False)})
-        with written.open("rb+") as file:
-            os.fsync(file.fileno())
-        written.chmod(0o644)
-        written.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
+            written = Path(folder) / path.name
+            save_file(tensors, written, metadata={METADATA: json.dumps(document, allow_nan=False)})
+            with written.open("rb+") as file:
+                os.fsync(file.fileno())
+            written.chmod(0o644)
+            written.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from torchcam_suite.training.checkpoint_file import read_checkpoint, write_check
 from torchcam_suite.training.job import Job
 from torchcam_suite.training.journal import best_epoch, first_not_finite, is_over, read_journal
 from torchcam_suite.training.losses import find_loss, predictions
-from torchcam_suite.training.optimization import make_optimizer, penalty
+from torchcam_suite.training.optimization import make_optimizer, penalty, set_learning_rate
 from torchcam_suite.training.pictures import (
     Example,
     Examples,
@@ -212,8 +212,7 @@ class _Training(LightningModule):
     def on_train_epoch_start(self) -> None:
         """Set the learning rate, which the epoch alone decides."""
         self._started = time.perf_counter()
-        for group in self.trainer.optimizers[0].param_groups:
-            group["lr"] = self._job.recipe.learning_rate_at(self._epoch)
+        set_learning_rate(self.trainer.optimizers[0], self._job.recipe.learning_rate_at(self._epoch))
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Seed what is random in the network, so that it is the same after a stop."""

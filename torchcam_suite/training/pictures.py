@@ -269,9 +269,9 @@ class Examples(Dataset[Example]):
             image = Image.fromarray(augment(np.asarray(resized), self._augmentation, random))
         return Example(
             to_tensor([image], self._spec, self._preprocessing)[0],
-            torch.tensor(picture.label),
-            torch.tensor(self._data.complementary(picture, self._seed)),
-            torch.tensor(float(key.counts)),
+            torch.tensor(picture.label, device="cpu"),
+            torch.tensor(self._data.complementary(picture, self._seed), device="cpu"),
+            torch.tensor(float(key.counts), device="cpu"),
         )
 
 

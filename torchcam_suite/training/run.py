@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from torchcam_suite.architectures import Architecture, build
 from torchcam_suite.architectures.catalogue import find_architecture
-from torchcam_suite.errors import MissingLibraryError, SourceError
+from torchcam_suite.errors import MissingLibraryError, SourceError, TorchcamError
 from torchcam_suite.evaluate import evaluate
 from torchcam_suite.explanation import write_atomically
 from torchcam_suite.progress import reporting
@@ -41,7 +41,7 @@ from torchcam_suite.training.journal import Row, best_epoch, is_exhausted, read_
 from torchcam_suite.training.launch import launch
 from torchcam_suite.training.losses import find_loss
 from torchcam_suite.training.optimization import penalty
-from torchcam_suite.training.pictures import TrainingData, check_pictures, find_training_data
+from torchcam_suite.training.pictures import VALIDATION_FOLDERS, TrainingData, check_pictures, find_training_data
 from torchcam_suite.training.recipes import Recipe, find_recipe
 from torchcam_suite.training.result import TrainingResult
 
@@ -152,9 +152,7 @@ def train(
     )
     require_lightning()
     with _owned(job, found):
-        if not resume:
-            remove_training(job.out)
-        return _run(job, found)
+        return _run(job, found, resume)
 
 
 def require_lightning() -> None:
@@ -200,9 +198,7 @@ def _require_seed_and_workers(seed: int, workers: int | None) -> None:
 
 
 def _size(size: int | tuple[int, int] | None, architecture: Architecture) -> tuple[int, int]:
-    if size is None:
-        return architecture.input_size
-    return (size, size) if isinstance(size, int) else size
+    return (size, size) if isinstance(size, int) else size or architecture.input_size
 
 
 def _require_fitting(
@@ -250,9 +246,10 @@ def _owned(job: Job, data: TrainingData) -> Iterator[None]:
     """Hold the folder of the results for this training alone."""
     from filelock import FileLock, Timeout
 
-    classes = data.folder if not (data.folder / "train").is_dir() else data.folder / "train"
-    if job.out.is_relative_to(classes.resolve()):
-        raise SourceError(f"{job.out} would become a class of the data in {classes}; choose a folder outside")
+    parts = ("train", *VALIDATION_FOLDERS, "test") if (data.folder / "train").is_dir() else ("",)
+    for classes in (data.folder / part for part in parts):
+        if job.out.is_relative_to(classes.resolve()):
+            raise SourceError(f"{job.out} would become a class of the data in {classes}; choose a folder outside")
     if job.out.exists() and not job.out.is_dir():
         raise SourceError(f"{job.out} is a file; expected a folder for the results")
     lock = FileLock(job.checkpoint.parent / "lock")
@@ -270,9 +267,11 @@ def _owned(job: Job, data: TrainingData) -> Iterator[None]:
 # ---------------------------------------------------------------- the training and after it
 
 
-def _run(job: Job, data: TrainingData) -> TrainingResult:
+def _run(job: Job, data: TrainingData, resume: bool) -> TrainingResult:
     with reporting("check pictures", job.progress) as report:
         settings = job.settings(check_pictures(data, report))
+    if not resume:
+        remove_training(job.out)
     require_same_settings(job.out, settings)
     if job.checkpoint.exists():
         restore_best(job, data.class_names)
@@ -287,7 +286,7 @@ def _run(job: Job, data: TrainingData) -> TrainingResult:
 
             fit(job, data)
     except KeyboardInterrupt:
-        with suppress(OSError):
+        with suppress(TorchcamError):
             _draw(job)
         raise
     result = _result(job, data)
@@ -304,6 +303,7 @@ def _result(job: Job, data: TrainingData) -> TrainingResult:
         metrics |= _tested(job, data.test_folder)
     counts = {part: len(pictures) for part, pictures in data.parts.items()}
     notes = [f"validation: {data.rule}"] if not data.rule.startswith("the pictures") else []
+    notes += _no_better_than_guessing(metrics, job.recipe.loss, len(data.class_names), counts["val"])
     return TrainingResult(
         out=job.out,
         model_file=job.out / MODEL,
@@ -313,18 +313,18 @@ def _result(job: Job, data: TrainingData) -> TrainingResult:
         counts=counts,
         recipe=job.recipe,
         stopped_early=len(history) < job.recipe.epochs and is_exhausted(history, job.recipe.patience),
-        notes=(*notes, *_no_better_than_guessing(metrics, len(data.class_names), counts["val"]), *_draw(job)),
+        notes=(*notes, *_draw(job)),
     )
 
 
-def _no_better_than_guessing(metrics: Mapping[str, float], classes: int, count: int) -> tuple[str, ...]:
+def _no_better_than_guessing(metrics: Mapping[str, float], loss: str, classes: int, count: int) -> tuple[str, ...]:
     """A note where the pseudo-accuracy, by which alone one would know it, is within two errors of that of guessing."""
     chance, found = 1 - 1 / classes, metrics.get("val_pseudo_accuracy")
     if found is None or found > chance + 2 * math.sqrt(chance * (1 - chance) / count):
         return ()
     return (
         f"a pseudo-accuracy of {found:.3f} of {count} validation pictures is not certainly better than guessing "
-        f"({chance:.3f}): try the loss yu2018, a smaller learning rate, or more pictures",
+        f"({chance:.3f}): try {'the loss yu2018, ' * (loss != 'yu2018')}a smaller learning rate, or more pictures",
     )
 
 
