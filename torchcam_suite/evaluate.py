@@ -138,7 +138,7 @@ def _check(model: Model, mistakes: int, method: str, layer: str | None, bins: in
 def _outputs(model: Model) -> int:
     """How many there are; a head without probabilities is refused."""
     with Recorder(model.module):
-        logits = model.logits(model.prepare(torch.zeros(1, *model.input)))
+        logits = model.logits(model.prepare(torch.zeros(1, *model.input, device="cpu")))
     return model.to_probabilities(logits).shape[1]
 
 
@@ -156,7 +156,9 @@ def _answers(
     if not known:
         raise SourceError(f"no picture of {data.source} has a label that is a class: {_unknown(data, classes)}")
     paths, labels = [path for path, _ in known], np.array([label for _, label in known], np.int64)
-    dtype = np.float64 if model.prepare(torch.zeros(1, *model.input)).dtype == torch.float64 else np.float32
+    dtype = (
+        np.float64 if model.prepare(torch.zeros(1, *model.input, device="cpu")).dtype == torch.float64 else np.float32
+    )
     logits, unreadable = np.full((len(paths), outputs), np.nan, dtype), list[Unreadable]()
     on_error: Literal["raise", "skip"] = "raise" if strict else "skip"
     batches = stream(model, paths, batch_size=batch_size, workers=workers, on_error=on_error, unreadable=unreadable)

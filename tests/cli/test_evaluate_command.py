@@ -54,6 +54,14 @@ def test_the_files_are_written_and_named(samples: Path, tmp_path: Path, run: Run
     assert wrong == [str(samples / "sprout" / "ember_2.png")]
 
 
+@pytest.mark.parametrize("inside", ["out", "ember/out"])
+def test_plots_are_not_written_among_the_pictures(inside: str, samples: Path, run: Run) -> None:
+    found = run("evaluate", *NAMED, samples, "-o", samples / inside)
+    assert found.status == 1
+    assert "whose folders are classes" in found.stderr
+    assert not (samples / inside).exists()
+
+
 def test_a_csv_file_with_its_own_columns_is_read(tmp_path: Path, run: Run) -> None:
     lines = ["picture_of\tspecies", *(f"{path.name}\t{path.stem.split('_')[0]}" for path in sample_images())]
     (tmp_path / "list.tsv").write_text("\n".join(lines))

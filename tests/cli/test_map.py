@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from PIL import Image
 from torch import nn
 
 from torchcam_suite import explain, load
-from torchcam_suite.embedding import Embedding, neighbour_agreement
-from torchcam_suite.features import features
+from torchcam_suite.cli.map import labels_of
+from torchcam_suite.embedding import Embedding, embed, neighbour_agreement
+from torchcam_suite.features import Features, features
 
 COUNT = 24
 FAST = ["--engine", "pca", "--perplexity", "4"]
@@ -97,6 +99,15 @@ def test_labels_come_from_a_file_by_path_or_by_name(made: Callable[..., Path], t
     assert "no prediction is ever a label" in found.stderr
 
 
+@pytest.mark.parametrize("known", [["a/1.png"], ["b/1.png"], ["a/1.png", "b/1.png"], ["c/2.png"]])
+def test_a_file_name_that_several_pictures_have_says_nothing(known: list[str], tmp_path: Path) -> None:
+    paths = [str(tmp_path / name) for name in ("a/1.png", "b/1.png", "x/2.png")]
+    (tmp_path / "labels.csv").write_text("path,label\n" + "".join(f"{name},of {name}\n" for name in known))
+    expected = ["of a/1.png" if "a/1.png" in known else None, "of b/1.png" if "b/1.png" in known else None]
+    expected.append("of c/2.png" if "c/2.png" in known else None)
+    assert labels_of(str(tmp_path / "labels.csv"), paths) == expected
+
+
 def test_two_models_side_by_side(made: Callable[..., Path], tmp_path: Path, run: Run) -> None:
     first, second, out = made(), made(1), tmp_path / "map.html"
     found = run("map", first, *FAST, "--beside", second, "-o", out)
@@ -118,6 +129,39 @@ def test_heat_maps_are_shown_where_there_are_any(made: Callable[..., Path], tmp_
     features = made()
     assert run("map", features, *FAST, "--heat-maps", tmp_path / "maps.npz", "-o", out).status == 0
     assert f'"of": {json.dumps([0, 1, 2, *[-1] * (COUNT - 3)])}' in out.read_text()
+
+
+def test_no_picture_has_the_heat_map_of_another_of_its_name(tmp_path: Path, run: Run) -> None:
+    paths = [tmp_path / name / f"{i}.png" for name in ("cat", "dog") for i in range(4)]
+    for i, path in enumerate(paths):
+        path.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (12, 12), (30 * i, 10, 200)).save(path)
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(600, 2))
+    model = load(net, input_size=12, head="softmax", preprocessing="unit")
+    saved = features(model, paths, "2").save(tmp_path / "features.npz")
+    explain(model, paths[:2], layer="0").save(tmp_path / "maps.npz")
+    out = tmp_path / "map.html"
+    options = ["--engine", "pca", "--perplexity", "2", "--heat-maps", tmp_path / "maps.npz"]
+    assert run("map", saved, *options, "-o", out).status == 0
+    assert f'"of": {json.dumps([0, 1, *[-1] * 6])}' in out.read_text()
+
+
+@pytest.mark.parametrize("other", [1, 2, 3, 4])
+def test_few_labels_may_be_neighbours_on_the_map_alone(
+    other: int, made: Callable[..., Path], tmp_path: Path, run: Run
+) -> None:
+    random = np.random.default_rng(8).standard_normal((COUNT, 30)).astype(np.float32)
+    features = replace(Features.load(made()), layers={"3": random}, shapes={"3": (30,)}).save(tmp_path / "random.npz")
+    (tmp_path / "labels.csv").write_text(f"path,label\n0.png,cat\n{other}.png,cat\n")
+    found = embed(random, engine="pca", perplexity=4, labels=["cat" if i in (0, other) else None for i in range(COUNT)])
+    figures = found.quality.label_accuracy, found.quality.label_accuracy_in_features
+    shown = ["-" if figure is None else f"{figure:.3f}" for figure in figures]
+    assert shown in (["1.000", "-"], ["-", "1.000"], ["1.000", "1.000"], ["-", "-"])
+    done = run("map", features, *FAST, "--labels", tmp_path / "labels.csv", "-o", tmp_path / "map.html")
+    assert done.status == 0
+    rows = [line.split()[-1] for line in done.stdout.splitlines() if "label accuracy" in line or "in the fea" in line]
+    assert rows == ([] if shown == ["-", "-"] else shown)
 
 
 @pytest.mark.parametrize(

@@ -161,6 +161,12 @@ def test_too_few_random_sets_are_said_to_be_too_few(model: Model) -> None:
     assert "need 79" in result.notes[0]
 
 
+@pytest.mark.parametrize(("sets", "told"), [(9, True), (10, False)])
+def test_intervals_over_few_sets_are_said_to_be_too_short(model: Model, sets: int, told: bool) -> None:
+    notes = ask(model, layers="act", runs=sets).notes
+    assert any(f"intervals are too short, since {sets} set(s)" in note for note in notes) is told
+
+
 def test_relative_cavs_tell_concepts_from_each_other(model: Model) -> None:
     concepts = {"red": RED, "noise": pictures(15, 7), "bright": pictures(15, 8) + 0.5}
     result = ask(model, concepts=concepts, relative=True, random="not used")

@@ -63,6 +63,17 @@ def test_pictures_of_several_sets_are_dealt_anew_on_request(model: Model, folder
     assert len({path for one in sets for path in one}) == 60
 
 
+def test_folders_that_share_pictures_are_dealt_into_sets_that_do_not(model: Model, folders: Path) -> None:
+    shared = sorted((folders / "random500_0").iterdir())[:5]
+    for i, path in enumerate(shared):
+        (folders / "random500_1" / f"again_{i}.png").write_bytes(path.read_bytes())
+    # no other warning: those of pictures on both sides would be errors here
+    with pytest.warns(ConceptWarning, match="5 of 65 random pictures are copies of others, and are left out"):
+        result = tcav(model, layers="relu", concepts=["red"], target="b", data=folders, redeal=True, runs=4)
+    used = [Path(name) for part in result.settings["told_from"].values() for name in part["pictures"]]
+    assert len({path.read_bytes() for path in used}) == len(used) == 60
+
+
 def test_kept_activations_are_used_again_and_never_stale(model: Model, folders: Path, tmp_path: Path) -> None:
     question = {"layers": "relu", "concepts": ["red"], "target": "b", "data": folders, "folder": tmp_path / "kept"}
     first, again = tcav(model, **question), tcav(model, **question)  # type: ignore[arg-type]
@@ -138,6 +149,13 @@ def test_missing_folders_are_named(model: Model, folders: Path) -> None:
         tcav(model, layers="relu", concepts=["empty"], target="b", data=folders)
 
 
+def test_a_folder_is_found_however_its_accents_are_written(model: Model, folders: Path) -> None:
+    (folders / "red").rename(folders / "gru\u0308n")  # as macOS writes it
+    result = tcav(model, layers="relu", concepts=["gr\u00fcn"], target="b", data=folders)
+    assert result.rows[0].concept == "gr\u00fcn"
+    assert len(result.settings["concepts"]["gr\u00fcn"]["pictures"]) == 15
+
+
 def test_an_unreadable_picture_is_named(model: Model, folders: Path) -> None:
     (folders / "red" / "03.png").write_bytes(b"no picture")
     with pytest.raises(ImageError, match=r"03\.png"):
@@ -185,6 +203,36 @@ def test_a_small_random_set_that_makes_all_probes_small_is_named(model: Model) -
     ):
         result = ask(model, random=[*RANDOM[:3], RANDOM[3][:7], *RANDOM[4:]])
     assert any(note.startswith("Of red, noise only 7 pictures were used") for note in result.notes)
+
+
+def test_how_many_pictures_were_used_is_said_of_each_concept(model: Model) -> None:
+    sizes = {"few": 8, "some": 20, "many": 30}
+    concepts = {name: pictures(size, 7 + i) for i, (name, size) in enumerate(sizes.items())}
+    with pytest.warns(ConceptWarning):
+        result = ask(model, concepts=concepts, random=[part[:12] for part in RANDOM])
+    assert result.settings["pictures_used"] == {"few": 8, "some": 12, "many": 12}
+    assert any(note.startswith("Of some, many only 12 pictures were used:") for note in result.notes)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "used", "note"),
+    [
+        ((30, 16, 16), (30, 16, 16), None),  # two others have 32 together
+        ((20, 10, 10), (20, 10, 10), None),
+        ((40, 15, 15), (30, 15, 15), "Of a only 30 pictures were used:"),
+        ((40, 8), (8, 8), "Of a only 8 pictures were used:"),
+    ],
+)
+def test_a_relative_concept_is_told_from_as_many_as_the_others_have(
+    model: Model, sizes: tuple[int, ...], used: tuple[int, ...], note: str | None, recwarn: pytest.WarningsRecorder
+) -> None:
+    concepts = {name: pictures(size, 7 + i) for i, (name, size) in enumerate(zip("abc", sizes, strict=False))}
+    result = ask(model, concepts=concepts, relative=True)
+    assert tuple(result.settings["pictures_used"].values()) == used
+    assert [text for text in result.notes if "were used" in text] == [
+        f"{note} the sets that they are told from have no more." for _ in [note] if note
+    ]
+    assert all(str(warning.message).startswith("few pictures of") for warning in recwarn)
 
 
 def test_sensitivities_that_are_0_are_told(model: Model) -> None:

@@ -55,6 +55,17 @@ def test_clusters_of_the_features_are_clusters_of_the_map(engine: str) -> None:
     assert found.quality.neighbour_preservation > worse.quality.neighbour_preservation
 
 
+@pytest.mark.parametrize("engine", [*TSNE, "pca"])
+def test_a_single_feature_has_a_map_too(engine: str) -> None:
+    require(engine)
+    logits = np.sort(noise(40, 1), axis=0)
+    found = embed(logits, engine=engine, perplexity=5)
+    assert found.points.shape == (40, 2)
+    assert found.quality.trustworthiness > 0.85
+    if found.place is not None:
+        assert np.abs(found.transform(logits[:3]) - found.points[:3]).max() < 0.1 * np.ptp(found.points)
+
+
 @pytest.mark.parametrize("engine", TSNE)
 def test_the_same_seed_gives_the_same_map(engine: str) -> None:
     require(engine)

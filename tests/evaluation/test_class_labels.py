@@ -23,6 +23,12 @@ def test_labels_become_classes(labels: list[str], names: list[str] | None, expec
     assert match_labels(labels, 2, names) == expected
 
 
+@pytest.mark.parametrize(("label", "name"), [("gru\u0308n", "gr\u00fcn"), ("gr\u00fcn", "gru\u0308n")])
+def test_a_name_is_the_same_however_its_accents_are_written(label: str, name: str) -> None:
+    found = match_labels([label, "red"], 2, ["red", name], folders=True)
+    assert (found.indices, found.unknown, found.class_names) == ({"red": 0, label: 1}, (), ("red", name))
+
+
 def test_without_class_names_labels_are_taken_in_sorted_order_which_is_said() -> None:
     found = match_labels(["b", "a", "B"], 3)
     assert (found.indices, found.rule, found.class_names) == ({"B": 0, "a": 1, "b": 2}, "sorted order", ("B", "a", "b"))

@@ -71,6 +71,13 @@ NAMES_OF_ALL_KINDS = (
 )
 
 
+def test_a_class_has_one_line() -> None:
+    names = (NAMES_OF_ALL_KINDS[1], *(f"class_{index}" for index in range(11)))
+    lines = str(drawn(400, names)).split("\n\n")[2].splitlines()
+    assert len(lines) == 1 + len(names)
+    assert "…" in lines[1]
+
+
 @pytest.mark.parametrize("classes", [2, 3, 4, 8, 9, 30])
 def test_the_table_fits_eighty_columns(classes: int) -> None:
     names = (*NAMES_OF_ALL_KINDS, *(f"class_{index}" for index in range(30)))[:classes]

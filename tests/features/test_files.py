@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,17 @@ def test_parquet_is_a_table_of_images(tmp_path: Path) -> None:
     assert table.column_names == ["id", "path", "logits", "layers/block/conv#1", "layers/logits"]
     assert tuple(table["path"].to_pylist()) == saved.paths
     assert table["layers/logits"].to_pylist() == saved["logits"].tolist()
+
+
+def test_a_name_that_is_not_unicode_is_kept(tmp_path: Path, ending: str) -> None:
+    odd = "caf\udce9"  # as Python has the byte E9 of a file name
+    saved = replace(make(), ids=(odd, *make().ids[1:]), paths=(f"{odd}.png", *make().paths[1:]))
+    require_equal(Features.load(saved.save(tmp_path / f"features{ending}")), saved)
+    if ending == ".parquet":
+        from pyarrow import parquet
+
+        column = parquet.read_table(tmp_path / "features.parquet")["path"].to_pylist()
+        assert column == [r"caf\udce9.png", *saved.paths[1:]]
 
 
 def test_parquet_without_its_library_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

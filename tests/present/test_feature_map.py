@@ -17,7 +17,7 @@ from torchcam_suite.present import map_layout
 from torchcam_suite.present.feature_map import feature_map, save_feature_map
 from torchcam_suite.present.map_colours import OTHER, RAMP, available, colouring
 from torchcam_suite.present.map_layout import apart, fitted, grid_cells, thumbnail_order
-from torchcam_suite.present.thumbnails import thumbnails
+from torchcam_suite.present.thumbnails import placed_thumbnails, thumbnails
 
 COLOURS = {"red": (200, 30, 30), "green": (30, 160, 30), "blue": (30, 30, 200)}
 
@@ -205,6 +205,9 @@ def test_thumbnails_are_whole_and_square(tmp_path: Path) -> None:
     assert (pixels[10, 1] == 255).all()
     assert (pixels[10, 18] == 0).all()
     assert (pixels[1] == pixels[1, 0]).all()
+    (line,) = placed_thumbnails([np.zeros((1, 3000, 3), np.uint8)], 20)
+    assert line.box == (0, 9, 20, 10)
+    assert not np.asarray(line.picture.crop(line.box)).any()
 
 
 def test_a_picture_that_cannot_be_read_is_an_empty_frame_and_said_once(tmp_path: Path) -> None:
@@ -253,6 +256,29 @@ def test_the_legend_counts_and_nothing_is_read_as_mathematics() -> None:
         f"{'a' * 13}…{'a' * 8} (1)",
     ]
     drawn(odd, None, style="text", title="costs $1$")
+
+
+def test_names_that_are_not_unicode_or_show_nothing_are_drawn() -> None:
+    odd = of_labels(["caf\udce9", "", " ", "red"])
+    for style in ("text", "dots"):
+        canvas = drawn(odd, None, style=style, title="caf\udce9")
+        assert canvas.std() > 0
+
+
+@pytest.mark.parametrize("style", ["text", "dots"])
+def test_no_name_is_cut_off_at_the_sides(style: str) -> None:
+    names = [f"{'w' * 20}{i % 4}" for i in range(40)]
+    found = embed(np.random.default_rng(0).uniform(size=(40, 2)), engine="pca", perplexity=5, labels=names)
+    figure = feature_map(found, style=style)  # type: ignore[arg-type]
+    figure.draw_without_rendering()
+    whole, (axes,) = figure.bbox, figure.axes
+    legend = axes.get_legend()
+    assert legend is not None
+    assert legend.get_window_extent().x1 <= whole.x1
+    canvas = drawn(found, None, style=style)
+    side = round(axes.get_window_extent().x1)
+    for column in (0, side - 1):
+        assert (canvas[:, column] == 255).all()
 
 
 def test_the_figures_of_quality_stand_below(embedding: Embedding) -> None:

@@ -5,6 +5,7 @@ import io
 import json
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,27 @@ def test_heat_maps_are_laid_over_their_pictures() -> None:
     middle = pieces(data["heat"])[0][32, 32].astype(int)
     expected = 0.6 * pictures()[7][0, 0] + 0.4 * np.array([128, 0, 0])
     assert np.abs(middle - expected).max() < 12
+
+
+@pytest.mark.parametrize(
+    ("shape", "central", "hot"),
+    [
+        ((12, 24), None, (slice(16, 48), slice(0, 64))),  # as wide as the thumbnail, grey above and below
+        ((24, 12), None, (slice(0, 64), slice(16, 48))),
+        ((24, 12), 0.5, (slice(24, 40), slice(24, 40))),
+        ((24, 24), 0.875, (slice(4, 60), slice(4, 60))),
+    ],
+)
+def test_a_heat_map_lies_on_what_the_model_saw(shape: tuple[int, int], central: float | None, hot: Any) -> None:
+    shown = [np.full((*shape, 3), 100, np.uint8)] * COUNT
+    embedding = replace(made(), model={"preprocessing": {"name": "unit", "central": central}})
+    heat = np.ones((COUNT, 4, 4), np.float32)
+    data = data_of(map_page(embedding, shown, heat_maps=heat, thumbnail=64))
+    bare, laid = pieces(data["atlas"])[0].astype(int), pieces(data["heat"])[0].astype(int)
+    changed = np.abs(laid - bare).max(axis=2) > 25
+    expected = np.zeros((64, 64), bool)
+    expected[hot] = True
+    assert (changed != expected).mean() < 0.01
 
 
 def test_a_map_without_pictures_has_no_atlas() -> None:

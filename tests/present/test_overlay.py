@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from torchcam_suite.errors import ImageError
-from torchcam_suite.present.overlay import COLORMAPS, as_rgb, colorize, overlay, save_png
+from torchcam_suite.present.overlay import COLORMAPS, as_rgb, colorize, overlay, save_png, shrunk
 
 RNG = np.random.default_rng(0)
 IMAGE = RNG.integers(0, 256, (28, 42, 3), dtype=np.uint8)
@@ -269,3 +269,21 @@ def test_a_name_of_another_format_is_refused(tmp_path, name):
     with pytest.raises(ValueError, match=r"expected one that ends in \.png"):
         save_png(IMAGE, tmp_path / name)
     assert names_in(tmp_path) == []
+
+
+@pytest.mark.parametrize(("longest", "size"), [(21, (14, 21)), (1, (1, 1)), (42, (28, 42)), (100, (28, 42))])
+def test_a_picture_is_shrunk_to_its_longest_side_and_never_enlarged(longest, size):
+    found = shrunk(IMAGE, longest)
+    assert found.shape == (*size, 3)
+    assert found.dtype == np.uint8
+    if size == IMAGE.shape[:2]:
+        np.testing.assert_array_equal(found, IMAGE)
+
+
+def test_a_shrunk_picture_keeps_its_colours_in_their_places():
+    halves = np.zeros((40, 80, 3), np.uint8)
+    halves[:, :40], halves[:, 40:] = (200, 10, 30), (5, 100, 250)
+    found = shrunk(halves, 8)
+    np.testing.assert_allclose(found[:, :2], np.broadcast_to([200, 10, 30], (4, 2, 3)), atol=8)
+    np.testing.assert_allclose(found[:, -2:], np.broadcast_to([5, 100, 250], (4, 2, 3)), atol=8)
+    np.testing.assert_array_equal(shrunk(halves[..., 2], 8), np.stack([found[..., 2]] * 3, axis=-1))

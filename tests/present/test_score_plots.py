@@ -107,6 +107,15 @@ def test_the_worst_of_many_classes_are_in_colour(show: Show) -> None:
     assert "in colour: the 8 of 20 classes with the lowest AUC" in texts(figure)
 
 
+@pytest.mark.parametrize("what", ["roc", "precision-recall"])
+@pytest.mark.parametrize("length", [3, 28])
+def test_the_legend_is_within_the_picture(what: Any, length: int) -> None:
+    names = tuple(f"{'w' * (length - 1)}{i}" for i in range(9))
+    pixels = np.asarray(drawn(200, names).plot(what))
+    assert (pixels[:, [0, 1, -2, -1]] == 255).all()
+    assert (pixels.shape[1] > 900) == (length == 28)
+
+
 def test_the_reliability_diagram_has_a_bar_and_a_dot_a_bin(show: Show) -> None:
     result = drawn(300, NAMES)
     found = result.scores.reliability

@@ -179,6 +179,31 @@ def test_the_footing_says_how_it_was_found() -> None:
 
 
 @pytest.mark.parametrize(
+    ("concepts", "target"),
+    [
+        (("a texture of something long, which has no end, and goes on and on for ninety letters or so", "b"), "fire"),
+        (COLOURS, "American Staffordshire terrier, American pit bull terrier, pit bull terrier"),
+        (tuple(f"wide meadows number {i}" for i in range(6)), "Old English Sheepdogs " * 4),
+    ],
+)
+def test_long_names_leave_the_bars_their_room(concepts: Sequence[str], target: str, tmp_path: Path) -> None:
+    figure = chart(made(concepts=concepts, targets=(target,)))
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    assert axes.get_window_extent().height / figure.dpi > 1.4
+    draw(made(concepts=concepts, targets=(target,)), tmp_path / "chart.png")
+    pixels = np.asarray(Image.open(tmp_path / "chart.png").convert("RGB"))
+    for edge in (pixels[:2], pixels[-2:], pixels[:, :2], pixels[:, -2:]):
+        assert (edge == 255).all()
+
+
+def test_names_that_are_not_unicode_are_drawn(tmp_path: Path) -> None:
+    odd = made(concepts=("caf\udce9", "red"), layers=("conv\udce9",), targets=("tub\udce9",))
+    assert chart(odd).axes[0].get_title(loc="left") == "tub\\udce9"
+    assert draw(odd, tmp_path / "odd.png").stat().st_size > 0
+
+
+@pytest.mark.parametrize(
     ("ending", "start"), [(".png", b"\x89PNG"), (".pdf", b"%PDF"), (".svg", b"<?xml"), (".PNG", b"\x89PNG")]
 )
 def test_the_ending_says_the_format_and_a_chart_is_always_the_same_file(

@@ -86,6 +86,8 @@ def evaluate(
 
     [dim]Example:  torchcam-suite evaluate model.bundle test_pictures -o out[/]
     """
+    if out is not None:
+        _require_outside(out, data)
     if out is not None and plots:
         from torchcam_suite.present.score_plots import require_matplotlib
 
@@ -106,6 +108,15 @@ def evaluate(
             found = evaluate_images(opened, images, progress=True, **options)
         written = [] if out is None else found.save(out, plots=plots)
     _print(found, written, as_json)
+
+
+def _require_outside(out: Path, data: Path) -> None:
+    """The plots in a folder among the class folders would be pictures of a class the next time."""
+    if data.is_dir() and data.resolve() in out.resolve().parents:
+        raise ValueError(
+            f"-o {out} is within {data}, whose folders are classes: the plots would be pictures of a class the next "
+            "time; name a folder outside"
+        )
 
 
 def _print(found: EvaluationResult, written: list[Path], as_json: bool) -> None:

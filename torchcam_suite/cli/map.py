@@ -1,9 +1,9 @@
 """`torchcam-suite map`."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 import typer
@@ -17,6 +17,7 @@ from torchcam_suite.present.map_colours import COLOR_BY
 from torchcam_suite.present.map_page import compared, map_page, matched, save_map_page
 
 PAGES = (".html", ".htm")
+Known = TypeVar("Known")
 
 
 def map_features(
@@ -130,7 +131,7 @@ def _embedded(file: Path, layer: str | None, labels: str | None, options: dict[s
 
 
 def labels_of(text: str | None, paths: Sequence[str | None]) -> list[str | None] | None:
-    """The label of each image: from its folder's name, or from a CSV file, by path or else by file name.
+    """The label of each image: from its folder's name, or from a CSV file, by path or else by a file name of its own.
 
     Raises
     ------
@@ -151,25 +152,33 @@ def labels_of(text: str | None, paths: Sequence[str | None]) -> list[str | None]
     from torchcam_suite.labelled_images import labelled_csv
 
     rows = list(labelled_csv(text))
-    by_path = {row.path.absolute(): row.label for row in rows}
-    once = Counter(row.path.name for row in rows)
-    by_name = {row.path.name: row.label for row in rows if once[row.path.name] == 1}
-    found = [
-        None if path is None else by_path.get(Path(path).absolute(), by_name.get(Path(path).name)) for path in paths
-    ]
+    found = _of_images(paths, {row.path: row.label for row in rows})
     if all(label is None for label in found):
         raise SourceError(f"{text} has labels of {len(rows)} files, none of which is in the features")
     return found
 
 
+def _of_images(paths: Sequence[str | None], known: Mapping[Path, Known]) -> list[Known | None]:
+    """What is known of each image: by its path, or else by a file name that one image and one known file have."""
+    by_path = {path.absolute(): value for path, value in known.items()}
+    images = [None if path is None else Path(path).absolute() for path in paths]
+    clear = _names_of_one(by_path) & _names_of_one(image for image in images if image is not None)
+    by_name = {path.name: value for path, value in by_path.items() if path.name in clear}
+    return [None if image is None else by_path.get(image, by_name.get(image.name)) for image in images]
+
+
+def _names_of_one(paths: Iterable[Path]) -> set[str]:
+    """The file names that a single path has."""
+    return {name for name, times in Counter(path.name for path in set(paths)).items() if times == 1}
+
+
 def _heat_maps(embedding: Embedding, files: Sequence[Path]) -> list[np.ndarray | None]:
-    """The maps of the images that the files explain, by path or else by file name."""
-    found: dict[str, np.ndarray] = {}
+    """The maps of the images that the files explain; of an image in several, that of the last file."""
+    explained: dict[Path, np.ndarray] = {}
     for file in files:
         explanation = Explanation.load(file)
-        for name, heat in zip(explanation.images, explanation.maps, strict=True):
-            found[name] = found[Path(name).name] = heat.numpy()
-    maps = [None if path is None else found.get(path, found.get(Path(path).name)) for path in embedding.paths]
+        explained |= {Path(name): heat.numpy() for name, heat in zip(explanation.images, explanation.maps, strict=True)}
+    maps = _of_images(embedding.paths, explained)
     if all(heat is None for heat in maps):
         raise SourceError(f"the maps in {', '.join(map(str, files))} are of none of these images")
     return maps
@@ -211,9 +220,11 @@ def _print(maps: Sequence[Embedding], names: tuple[str, str], agreement: Neighbo
         ),
         ("KL divergence ↓", [f"{one.quality.kl_divergence:.3f}" for one in maps]),
     ]
-    if maps[0].quality.label_accuracy is not None:
-        rows.append(("label accuracy on the map ↑", [f"{one.quality.label_accuracy:.3f}" for one in maps]))
-        rows.append(("  in the features", [f"{one.quality.label_accuracy_in_features:.3f}" for one in maps]))
+    on_map = [one.quality.label_accuracy for one in maps]
+    in_features = [one.quality.label_accuracy_in_features for one in maps]
+    if any(value is not None for value in (*on_map, *in_features)):
+        rows.append(("label accuracy on the map ↑", ["-" if value is None else f"{value:.3f}" for value in on_map]))
+        rows.append(("  in the features", ["-" if value is None else f"{value:.3f}" for value in in_features]))
     headers = ("", *(names if len(maps) > 1 else ("map",)))
     print_table(headers, [(name, *values) for name, values in rows], right=range(1, len(maps) + 1))
     if agreement is not None:

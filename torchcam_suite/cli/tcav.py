@@ -157,7 +157,7 @@ def targets_in(data: Path, texts: Sequence[str], class_names: Sequence[str] | No
     found: dict[int | str, list[Path]] = {}
     for text in texts:
         name, _, folder = text.partition("=")
-        goal = parse_target(name)
+        goal = parse_target(name, class_names)
         assert goal is not None
         if isinstance(goal, str) and class_names is None:
             raise ConceptError(

@@ -35,9 +35,10 @@ def concept_map(
 
     With the mean CAV v of the runs, the value at a position is ``sum_c a[c, y, x] v[c, y, x]`` for `presence`, which
     adds up to the projection of the activations on v; and ``sum_c g[c, y, x] v[c, y, x]`` with the gradient g of the
-    target's logit for `sensitivity`, which adds up to the sensitivity of TCAV. A CAV of pooled features has the same
-    weights at each position, and the presence is then positions times the projection. Tokens beside the grid, as a
-    class token, are in the CAV of a flattened layer and not in the map.
+    target's logit for `sensitivity`, which adds up to the sensitivity along v (that of a table, the mean over the CAVs
+    of the runs, is a little nearer to 0). A CAV of pooled features has the same weights at each position, and the
+    presence is then positions times the projection. Tokens beside the grid, as a class token, are in the CAV of a
+    flattened layer and not in the map.
 
     Parameters
     ----------

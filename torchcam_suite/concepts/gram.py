@@ -116,7 +116,7 @@ class Planes:
 def vectors(planes: Sequence[Planes], activations: np.ndarray) -> np.ndarray:
     """The CAVs of several planes, one after the other; the activations (N, d) are read once for all."""
     centred = planes[0].centred
-    weights = torch.zeros(sum(len(some.rows) for some in planes), len(activations), dtype=torch.float64)
+    weights = torch.zeros(sum(len(some.rows) for some in planes), len(activations), dtype=torch.float64, device="cpu")
     start = 0
     for some in planes:
         weights[start : start + len(some.rows)].scatter_add_(1, some.rows.cpu(), some.duals.cpu())
@@ -197,12 +197,12 @@ def accuracies(
 
 def _folds(labels: Tensor, seed: int) -> Tensor:
     """A fold for each picture, so that both sets are dealt evenly."""
-    fold = torch.empty(len(labels), dtype=torch.long)
+    fold = torch.empty(len(labels), dtype=torch.long, device="cpu")
     generator = torch.Generator().manual_seed(seed)
     for label in (1, -1):
         members = (labels.cpu() == label).nonzero()[:, 0]
-        shuffled = members[torch.randperm(len(members), generator=generator)]
-        fold[shuffled] = torch.arange(len(members)) % FOLDS
+        shuffled = members[torch.randperm(len(members), generator=generator, device="cpu")]
+        fold[shuffled] = torch.arange(len(members), device="cpu") % FOLDS
     return fold
 
 

@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 import torch
@@ -105,12 +106,7 @@ def pictures_of(data: Path, name: str) -> Pictures:
     ConceptError
         It is missing, or there is none in it.
     """
-    folder = Path(data) / name
-    if not folder.is_dir():
-        known = [found.name for found in _folders(Path(data))]
-        near = get_close_matches(name, known, n=3)
-        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"found: {_listed(known)}"
-        raise ConceptError(f"{data} has no folder {name!r}; {hint}")
+    folder = _sub_folder(Path(data), name)
     found = sorted(
         path
         for path in folder.iterdir()
@@ -119,6 +115,18 @@ def pictures_of(data: Path, name: str) -> Pictures:
     if not found:
         raise ConceptError(f"{folder} holds no picture (PNG, JPEG, WebP, ...)")
     return Pictures(found, tuple(map(str, found)))
+
+
+def _sub_folder(data: Path, name: str) -> Path:
+    if (data / name).is_dir():
+        return data / name
+    known = [found.name for found in _folders(data)]
+    for one in known:
+        if normalize("NFC", one) == normalize("NFC", name):  # macOS writes letters with an accent as two characters
+            return data / one
+    near = get_close_matches(name, known, n=3)
+    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"found: {_listed(known)}"
+    raise ConceptError(f"{data} has no folder {name!r}; {hint}")
 
 
 def given_sets(random: Any) -> dict[str, Pictures]:
@@ -186,7 +194,7 @@ def dealt(sets: PictureSets, runs: int | None, *, redeal: bool, seed: int) -> Pi
     redeal : bool
         Put all random pictures together and deal them into disjoint sets as large as the smallest concept; with `runs`,
         into so many, as large as the pictures allow and at most as large as the largest concept. A single random set
-        is always dealt.
+        is always dealt. Copies of a picture are left out, with a warning.
     seed : int
         Shuffles the pool.
 
@@ -202,7 +210,7 @@ def dealt(sets: PictureSets, runs: int | None, *, redeal: bool, seed: int) -> Pi
                 f"which deals their {sum(map(len, sets.random.values()))} pictures into new sets"
             )
         return PictureSets(sets.concepts, dict(list(sets.random.items())[:runs]))
-    pool = _joined(list(sets.random.values()))
+    pool = _without_copies(_joined(list(sets.random.values())))
     least = min(map(len, sets.concepts.values()), default=FEWEST)
     count = len(pool) // least if runs is None else runs
     size = least if runs is None else min(len(pool) // count, max(map(len, sets.concepts.values()), default=FEWEST))
@@ -225,6 +233,15 @@ def others(sets: Mapping[str, Pictures], name: str, seed: int) -> dict[str, Pict
 def _deal(pool: Pictures, count: int, size: int, seed: int, name: Callable[[int], str]) -> dict[str, Pictures]:
     order = np.random.default_rng(seed).permutation(len(pool))[: count * size].reshape(count, size)
     return {name(i): pool.chosen(row) for i, row in enumerate(order)}
+
+
+def _without_copies(pool: Pictures) -> Pictures:
+    first = {content: i for i, content in reversed(list(enumerate(pool.contents)))}
+    if len(first) == len(pool):
+        return pool
+    text = f"{len(pool) - len(first)} of {len(pool)} random pictures are copies of others, and are left out"
+    warnings.warn(text, ConceptWarning, stacklevel=5)
+    return pool.chosen(np.array(sorted(first.values())))
 
 
 def _joined(parts: Sequence[Pictures]) -> Pictures:
@@ -272,16 +289,21 @@ def check(sets: PictureSets, *, relative: bool = False) -> None:
         raise ConceptError("relative=True tells a concept from the others, but only one was given")
     if not relative and len(sets.random) < 2:
         raise ConceptError("there is one random set only; a concept is compared with several (19 for a level of 0.05)")
-    _warn_of_few(sets, relative=relative)
+    _warn_of_few(sets)
+    if not relative:  # else each concept has a pool of its own to be told from
+        _warn_of_a_small_set(sets)
     _warn_of_duplicates(sets, relative=relative)
 
 
-def _warn_of_few(sets: PictureSets, *, relative: bool) -> None:
+def _warn_of_few(sets: PictureSets) -> None:
     few = [f"{name} ({len(pictures)})" for name, pictures in sets.concepts.items() if len(pictures) < FEW]
     if few:
         text = f"few pictures of {', '.join(few)}: a CAV of fewer than {FEW} depends much on which they are"
         warnings.warn(text, ConceptWarning, stacklevel=5)
-    smallest = min((sets.concepts if relative else sets.random).items(), key=lambda one: len(one[1]))
+
+
+def _warn_of_a_small_set(sets: PictureSets) -> None:
+    smallest = min(sets.random.items(), key=lambda one: len(one[1]))
     short = [name for name, pictures in sets.concepts.items() if len(pictures) > len(smallest[1])]
     if short and len(smallest[1]) < FEW:
         warnings.warn(

@@ -124,7 +124,7 @@ def sgd(gram: Tensor, labels: Tensor, *, regularization: float, seed: int) -> tu
         classifier.fit((basis * root).cpu().numpy(), labels.cpu().numpy())
         duals.append(basis @ (back * torch.from_numpy(np.ascontiguousarray(classifier.coef_[0])).to(gram)))
         intercepts.append(float(classifier.intercept_[0]))
-    return torch.stack(duals), torch.tensor(intercepts, dtype=torch.float64).to(gram)
+    return torch.stack(duals), torch.tensor(intercepts, dtype=torch.float64, device="cpu").to(gram)
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,8 @@ class TcavRow:
         the mean over the runs (Kim et al. 2018, equation 2).
     low, high : float
         95 % interval of the score over the target's images and the random sets: the wider of the bootstrap's and
-        Wilson's. The pictures of the concept are always the same, so that it says nothing about those.
+        Wilson's. The pictures of the concept are always the same, so that it says nothing about those. Of fewer than
+        ten random sets it is too short.
     mean_sensitivity : float
         Mean directional derivative along the CAV of length 1, in units of the target's score for one unit of
         activation.

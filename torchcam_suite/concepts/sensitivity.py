@@ -98,8 +98,8 @@ def gradients(
 def require_target(model: Model, target: Target, count: int, of: Of) -> None:
     """Raise `TargetError` for a target that the model has not, before hours are spent on its activations."""
     with torch.no_grad():
-        classes = model.logits(model.prepare(torch.zeros(1, *model.input))).shape[1]
-    found = resolve(target, torch.zeros(count, classes), model.class_names)
+        classes = model.logits(model.prepare(torch.zeros(1, *model.input, device="cpu"))).shape[1]
+    found = resolve(target, torch.zeros(count, classes, device="cpu"), model.class_names)
     if of == "loss" and found.classes is None:
         raise TargetError("gradient='loss' is the reference implementation's, of a class; the target is a function")
 

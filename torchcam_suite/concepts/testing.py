@@ -17,6 +17,7 @@ from torchcam_suite.concepts.significance import CORRECTIONS, TESTS, Runs, sets_
 from torchcam_suite.concepts.training import LayerProbes, Trained
 
 RESAMPLES = 2000
+FEW_SETS = 10  # with fewer, intervals are told to be too short
 SILENT = 0.05  # share of sensitivities that are 0 from which on it is told
 
 
@@ -163,7 +164,8 @@ def interval(positive: np.ndarray, seed: int) -> tuple[float, float]:
     """95 % interval of the mean score over random sets and images (R, m) both.
 
     The wider of two: the percentile bootstrap over both, and Wilson's interval (1927) of a share of m images, because
-    the bootstrap of images that nearly all agree is too short.
+    the bootstrap of images that nearly all agree is too short. Of fewer than ten sets it is too short all the same, as
+    these say little of how far others scatter (docs/concepts.md has how often it holds the true score).
     """
     runs, images = positive.shape
     by_run, by_image = _resampled(runs, images, seed)
@@ -196,20 +198,21 @@ def _notes(
     needed: int | None,
 ) -> tuple[str, ...]:
     notes = []
+    fewest = min(row.runs for row in rows)
     if needed is not None:
-        fewest = min(row.runs for row in rows)
         notes.append(
             f"Too few random sets to decide: {fewest} allow no p value below {1 / (fewest + 1):.3f}; {len(rows)} "
             f"question(s) at a level of {testing.level:g} ({testing.correction}) need {needed}. "
             f"{_advice(trained, needed)}, or ask less."
         )
+    if fewest < FEW_SETS:
+        notes.append(f"The 95 % intervals are too short, since {fewest} set(s) say little of how others scatter.")
     if testing.test != "calibrated" and not trained.training.relative:
         notes.append(f"The {testing.test} test calls most random concepts significant; see docs/concepts.md.")
-    if fewer := [name for name, size in trained.sizes.items() if size < len(trained.concepts[name])]:
-        notes.append(
-            f"Of {_some(fewer)} only {min(trained.sizes.values())} pictures were used: the sets that they are told "
-            f"from have no more."
-        )
+    if fewer := {name: size for name, size in trained.sizes.items() if size < len(trained.concepts[name])}:
+        by_size = {size: [name for name in fewer if fewer[name] == size] for size in sorted(set(fewer.values()))}
+        parts = [f"{_some(names)} only {size}" for size, names in by_size.items()]
+        notes.append(f"Of {' and of '.join(parts)} pictures were used: the sets that they are told from have no more.")
     if absent := [f"{row.concept} at {row.layer}" for row in rows if _near_chance(row, trained)]:
         others = "the other concepts" if trained.training.relative else "random pictures"
         notes.append(

@@ -289,7 +289,7 @@ def _pairs(
     """Rows (P, 2 size) of pairs of sets, and their labels (2 size,); larger sets give some of theirs."""
     chosen = {name: _some(found, size, name, seed) for name, found in rows.items()}
     taken = np.stack([np.concatenate([chosen[one], chosen[other]]) for one, other in pairs])
-    return torch.from_numpy(taken), torch.tensor([1.0] * size + [-1.0] * size, dtype=torch.float64)
+    return torch.from_numpy(taken), torch.tensor([1.0] * size + [-1.0] * size, dtype=torch.float64, device="cpu")
 
 
 def _some(rows: np.ndarray, size: int, name: str, seed: int) -> np.ndarray:

@@ -123,7 +123,7 @@ def _fit(
     principal = None
     if pca is not None and source.array.shape[1] > pca and len(rows) > pca:
         principal = principal_components(rows, pca, seed)
-    seen = rows.take(slice(None)).double().numpy() if principal is None else principal.project(rows)
+    seen = _seen(rows, principal)
     indices, distances = nearest(centred(seen), min(len(rows) - 1, max(k, int(3 * perplexity))))
     layout = ENGINES[engine].lay_out(Task(seen, indices, distances, perplexity, seed))
     affinities = affinities_of(indices[:, : int(3 * perplexity)], distances[:, : int(3 * perplexity)], perplexity)
@@ -149,6 +149,12 @@ def _fit(
     )
 
 
+def _seen(rows: Rows, principal: Principal | None) -> np.ndarray:
+    """What an engine sees of the rows, (N, F) float64; a single feature, as a binary head gives, has zeros beside."""
+    seen = rows.take(slice(None)).double().numpy() if principal is None else principal.project(rows)
+    return seen if seen.shape[1] > 1 else np.pad(seen, ((0, 0), (0, 1)))
+
+
 def _placing(
     rows: Rows, principal: Principal | None, place: Callable[[np.ndarray], np.ndarray]
 ) -> Callable[[Any], np.ndarray]:
@@ -159,8 +165,7 @@ def _placing(
         array = as_table(features)
         if array.shape[1] != len(mean):
             raise ValueError(f"{array.shape[1]} features an image; this map is of {len(mean)}: take the same layer")
-        new = Rows(array, mean, scale)
-        return place(new.take(slice(None)).double().numpy() if principal is None else principal.project(new))
+        return place(_seen(Rows(array, mean, scale), principal))
 
     return placed
 

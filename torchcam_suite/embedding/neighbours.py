@@ -77,7 +77,7 @@ def squared_distances(rows: Rows, anchors: np.ndarray) -> Iterator[Chunk]:
     for start in range(0, len(anchors), step):
         index = anchors[start : start + step]
         squared = _squared(rows, rows.take(index), norms)
-        squared[torch.arange(len(index)), torch.from_numpy(index)] = torch.inf
+        squared[torch.arange(len(index), device="cpu"), torch.from_numpy(index)] = torch.inf
         yield Chunk(index, squared)
 
 
@@ -113,7 +113,7 @@ def nearest(rows: Rows, k: int, queries: Tensor | None = None) -> tuple[np.ndarr
 
 
 def _squared(rows: Rows, part: Tensor, norms: Tensor) -> Tensor:
-    squared = torch.empty(len(part), len(rows), dtype=rows.dtype)
+    squared = torch.empty(len(part), len(rows), dtype=rows.dtype, device="cpu")
     own = part.square().sum(dim=1, keepdim=True)
     for columns, block in rows.blocks():
         torch.addmm(norms[columns] + own, part, block.T, alpha=-2, out=squared[:, columns])
@@ -123,7 +123,7 @@ def _squared(rows: Rows, part: Tensor, norms: Tensor) -> Tensor:
 def _ordered(rows: Rows, part: Tensor, squared: Tensor, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The k smallest of each line, in the order of their distances as differences."""
     indices = squared.topk(k, dim=1, largest=False, sorted=False).indices
-    distances = torch.empty(indices.shape, dtype=torch.float64)
+    distances = torch.empty(indices.shape, dtype=torch.float64, device="cpu")
     step = max(1, 2**22 // (k * part.shape[1]))
     for start in range(0, len(part), step):
         lines = slice(start, start + step)

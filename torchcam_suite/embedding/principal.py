@@ -65,7 +65,7 @@ def principal_components(rows: Rows, count: int, seed: int) -> Principal:
 
 
 def _from_features(rows: Rows, count: int) -> Tensor:
-    products = torch.zeros(rows.array.shape[1], rows.array.shape[1], dtype=torch.float64)
+    products = torch.zeros(rows.array.shape[1], rows.array.shape[1], dtype=torch.float64, device="cpu")
     for _, block in rows.blocks():
         products += block.double().T @ block.double()
     return torch.linalg.eigh(products).eigenvectors.flip(1)[:, :count]
@@ -79,14 +79,15 @@ def _from_rows(rows: Rows, count: int) -> Tensor:
 def _by_iteration(rows: Rows, count: int, seed: int) -> Tensor:
     features = rows.array.shape[1]
     width = min(count + _MORE, features, len(rows))
-    start = torch.randn(features, width, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed)
+    start = torch.randn(features, width, dtype=torch.float64, generator=generator, device="cpu")
     basis = torch.linalg.qr(start).Q
     for _ in range(_PASSES):
-        image = torch.zeros(features, width, dtype=torch.float64)
+        image = torch.zeros(features, width, dtype=torch.float64, device="cpu")
         for _, block in rows.blocks():
             image += (block.T @ (block @ basis.to(block.dtype))).double()
         basis = torch.linalg.qr(image).Q
-    small = torch.zeros(width, width, dtype=torch.float64)
+    small = torch.zeros(width, width, dtype=torch.float64, device="cpu")
     for _, block in rows.blocks():
         projected = (block @ basis.to(block.dtype)).double()
         small += projected.T @ projected

@@ -74,7 +74,7 @@ def _classes(scores: Scores, width: int) -> str:
     headers += [] if scores.is_binary else ["AUC", "95 % DeLong", "SE H.-McN."]
     rows = []
     # what the other columns leave
-    names = shorten(scores.class_names, width - (40 if scores.is_binary else 65))
+    names = shorten(scores.class_names, width - (40 if scores.is_binary else 66))
     for index in listed:
         shares = (figures.precision[index], figures.recall[index], figures.f1[index])
         row = [names[index], str(figures.support[index]), *map(_three, shares)]

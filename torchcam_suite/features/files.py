@@ -121,8 +121,11 @@ def _pyarrow() -> Any:
 
 def _write_parquet(path: Path, arrays: Arrays, about: About) -> None:
     pyarrow = _pyarrow()
-    texts = {"id": about["ids"], "path": about["paths"]}
-    rest = {name: value for name, value in about.items() if name not in ("ids", "paths")}
+    names = {"id": about["ids"], "path": about["paths"]}
+    texts = {name: [_unicode(value) for value in values] for name, values in names.items()}
+    # names of files need not be Unicode; as they are, they stand in the JSON then
+    left_out = ("ids", "paths") if texts == names else ()
+    rest = {name: value for name, value in about.items() if name not in left_out}
     fields = [pyarrow.field(name, pyarrow.string()) for name in texts]
     for name, array in arrays.items():
         fields.append(pyarrow.field(name, pyarrow.list_(pyarrow.from_numpy_dtype(array.dtype), array.shape[1])))
@@ -141,13 +144,18 @@ def _write_parquet(path: Path, arrays: Arrays, about: About) -> None:
     write_atomically(path, write)
 
 
+def _unicode(name: str | None) -> str | None:
+    """The same text; the bytes that are no UTF-8 as numbers."""
+    return None if name is None else name.encode("utf-8", "backslashreplace").decode()
+
+
 def _read_parquet(path: Path) -> tuple[Arrays, About]:
     pyarrow = _pyarrow()
     with _damage_told(path, pyarrow.ArrowException), path.open("rb") as file:
         table = pyarrow.parquet.ParquetFile(file)
         schema = table.schema_arrow
         about = json.loads(schema.metadata[_ABOUT.encode()])
-        about |= {f"{name}s": table.read([name])[name].to_pylist() for name in ("id", "path")}
+        about = {f"{name}s": table.read([name])[name].to_pylist() for name in ("id", "path")} | about
         arrays = {}
         for field in schema:
             if field.name not in ("id", "path"):

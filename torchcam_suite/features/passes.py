@@ -90,7 +90,7 @@ class Passes:
 def _copy(module: nn.Module, sites: Mapping[str, Site], images: Tensor) -> tuple[nn.Module, dict[str, Site]]:
     from converters.fusion import fuse
 
-    example = torch.rand(2, *images.shape[1:], generator=torch.Generator().manual_seed(0))
+    example = torch.rand(2, *images.shape[1:], generator=torch.Generator().manual_seed(0), device="cpu")
     fused = fuse(module, list(sites.values()), example)
     net = take_form(fused.module, example, _ON_A_CPU)
     return net, {name: Site(fused.paths[site]) for name, site in sites.items()}

@@ -17,6 +17,7 @@ from torchcam_suite.present.thumbnails import as_pixels, thumbnails
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.path import Path as MarkerPath
 
 Style = Literal["pictures", "dots", "text"]
 Layout = Literal["map", "grid"]
@@ -28,6 +29,8 @@ _SIDE, _LEGEND, _HEAD, _FOOT = 8.0, 2.0, 0.45, 0.3  # inches
 _THUMBNAIL = 56  # pixels
 _FRAME = 3
 _MARK = 12
+_MARGIN = 30  # pixels left free at the sides of a map of dots
+_ENTRY, _BESIDE_ENTRY = 8, 0.6  # points: of a name in the legend; inches: what is beside it
 _MARKERS = {"circle": "o", "square": "s", "triangle": "^", "diamond": "D", "cross": "X", "plus": "P"}
 _MUTED = "#606060"
 _LONGEST = 22  # characters of a name in the legend
@@ -87,7 +90,7 @@ def feature_map(
     shown = list(embedding.paths if pictures is None else pictures)
     style = style or ("pictures" if any(picture is not None for picture in shown) else "dots")
     colours = colouring(embedding, color_by)
-    width, height = _SIDE + _LEGEND, _HEAD + _SIDE + _FOOT
+    width, height = _SIDE + _legend_width(colours), _HEAD + _SIDE + _FOOT
     figure = Figure(figsize=(width, height), dpi=_DPI, facecolor="white")
     axes = figure.add_axes((0, _FOOT / height, _SIDE / width, _SIDE / height))
     side = round(_SIDE * _DPI)
@@ -148,10 +151,11 @@ def footing(embedding: Embedding) -> str:
         f"{quality.neighbour_preservation:.0%} of {quality.k} nearest neighbours kept",
         f"KL divergence {quality.kl_divergence:.2f}",
     ]
-    if quality.label_accuracy is not None:
-        parts.append(
-            f"label accuracy {quality.label_accuracy:.1%} ({quality.label_accuracy_in_features:.1%} in features)"
-        )
+    # few labels may be neighbours on the map and not in the features, or the other way round
+    on_map, in_features = quality.label_accuracy, quality.label_accuracy_in_features
+    if on_map is not None:
+        of_features = "" if in_features is None else f" ({in_features:.1%} in features)"
+        parts.append(f"label accuracy {on_map:.1%}{of_features}")
     return " · ".join([*parts, f"perplexity {embedding.options['perplexity']:.4g}, seed {embedding.options['seed']}"])
 
 
@@ -171,10 +175,13 @@ def _check(
 def _draw_map(
     axes: "Axes", embedding: Embedding, shown: list[Any], colours: Colouring, style: str, thumbnail: int, side: int
 ) -> None:
-    places = fitted(embedding.points, (side, side), thumbnail if style == "pictures" else 30)
     if style == "text":
-        _draw_text(axes, places, colours)
+        outlines = _outlines(colours, len(embedding))
+        widest = max((outline.get_extents().width for outline in outlines if outline is not None), default=0)
+        places = fitted(embedding.points, (side, side), max(_MARGIN, widest / 2 * _DPI / 72 + 1))
+        _draw_text(axes, places, colours, outlines)
         return
+    places = fitted(embedding.points, (side, side), thumbnail if style == "pictures" else _MARGIN)
     rest = np.ones(len(places), bool)
     if style == "pictures":
         has_picture = np.array([picture is not None for picture in shown])
@@ -200,7 +207,7 @@ def _draw_grid(axes: "Axes", embedding: Embedding, shown: list[Any], colours: Co
         return
     places = (cells[:, ::-1] + 0.5) * cell
     if style == "text":
-        _draw_text(axes, places, colours)
+        _draw_text(axes, places, colours, _outlines(colours, len(places)))
     else:
         _draw_dots(axes, places, colours, np.ones(len(places), bool), size=cell * 0.7)
 
@@ -220,20 +227,32 @@ def _draw_dots(
         axes.scatter(x, y, s=area, c=colour, marker=_MARKERS[shape], linewidths=0.2, edgecolors="white", zorder=zorder)
 
 
-def _draw_text(axes: "Axes", places: np.ndarray, colours: Colouring) -> None:
+def _draw_text(axes: "Axes", places: np.ndarray, colours: Colouring, outlines: "Sequence[MarkerPath | None]") -> None:
     """Each name as a marker of its own outline: ten thousand text objects would take minutes."""
+    for number, (outline, colour) in enumerate(zip(outlines, colours.colours, strict=True)):
+        members = colours.group == number
+        if outline is None:
+            _draw_dots(axes, places, colours, members)
+            continue
+        # Matplotlib scales a marker so that its farthest coordinate is at half the square root of its area
+        area = (2 * np.abs(outline.vertices).max()) ** 2
+        x, y = places[members].T
+        axes.scatter(x, y, s=area, c=colour, marker=outline, linewidths=0)
+
+
+def _outlines(colours: Colouring, count: int) -> "list[MarkerPath | None]":
+    """The names of the groups about their middle, in points; None for a name that shows nothing."""
     from matplotlib.textpath import TextPath
     from matplotlib.transforms import Affine2D
 
-    height = 7.0 if len(places) <= 2000 else 5.0  # points
-    for number, (name, colour) in enumerate(zip(colours.names, colours.colours, strict=True)):
-        outline = TextPath((0, 0), _plain(_short(name)), size=height)
-        box = outline.get_extents()
-        centred = outline.transformed(Affine2D().translate(-(box.x0 + box.x1) / 2, -(box.y0 + box.y1) / 2))
-        # Matplotlib scales a marker so that its farthest coordinate is at half the square root of its area
-        area = (2 * np.abs(centred.vertices).max()) ** 2
-        x, y = places[colours.group == number].T
-        axes.scatter(x, y, s=area, c=colour, marker=centred, linewidths=0)
+    height = 7.0 if count <= 2000 else 5.0
+
+    def outline(name: str) -> "MarkerPath":
+        whole = TextPath((0, 0), _plain(_short(name)), size=height)
+        box = whole.get_extents()
+        return whole.transformed(Affine2D().translate(-(box.x0 + box.x1) / 2, -(box.y0 + box.y1) / 2))
+
+    return [outline(name) if name.strip() else None for name in colours.names]
 
 
 def _framed(shown: Sequence[Any], colours: Colouring, groups: np.ndarray, size: int) -> np.ndarray:
@@ -277,24 +296,38 @@ def _draw_legend(figure: "Figure", axes: "Axes", colours: Colouring, style: str)
     if colours.by == "confidence":
         _draw_colour_bar(figure)
         return
-    counts = np.bincount(colours.group, minlength=len(colours.names))
     framed = style == "pictures" and not _share_colours(colours)
     handles = [
         Line2D([], [], linestyle="", marker=_MARKERS["square" if framed else shape], color=colour)
         for colour, shape in zip(colours.colours, colours.shapes, strict=True)
     ]
-    names = [f"{_plain(_short(name))} ({count:,})" for name, count in zip(colours.names, counts, strict=True)]
     axes.legend(
         handles,
-        names,
+        _entries(colours),
         title=colours.by,
         loc="upper left",
         bbox_to_anchor=(1.01, 1),
         frameon=False,
-        fontsize=8,
+        fontsize=_ENTRY,
         title_fontsize=9,
         alignment="left",
     )
+
+
+def _entries(colours: Colouring) -> list[str]:
+    """The groups in the legend, each with its number of images."""
+    counts = np.bincount(colours.group, minlength=len(colours.names))
+    return [f"{_plain(_short(name))} ({count:,})" for name, count in zip(colours.names, counts, strict=True)]
+
+
+def _legend_width(colours: Colouring) -> float:
+    """Inches that the legend takes at the side of the map."""
+    if colours.by in {"image", "confidence"}:
+        return _LEGEND
+    from matplotlib.textpath import TextPath
+
+    widest = max(float(TextPath((0, 0), entry, size=_ENTRY).get_extents().x1) for entry in _entries(colours))
+    return max(_LEGEND, widest / 72 + _BESIDE_ENTRY)
 
 
 def _draw_colour_bar(figure: "Figure") -> None:
@@ -313,5 +346,5 @@ def _short(name: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Without what Matplotlib would take for mathematics."""
-    return text.replace("$", r"\$")
+    """Without what Matplotlib would take for mathematics; of a name that is not UTF-8, the bytes as numbers."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("$", r"\$")

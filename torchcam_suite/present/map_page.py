@@ -18,7 +18,7 @@ from torchcam_suite.present.feature_map import footing, heading
 from torchcam_suite.present.map_colours import RAMP, available, colouring
 from torchcam_suite.present.map_layout import thumbnail_order
 from torchcam_suite.present.overlay import overlay
-from torchcam_suite.present.thumbnails import thumbnails
+from torchcam_suite.present.thumbnails import Thumbnail, placed_thumbnails
 
 HeatMaps = Sequence[np.ndarray | Tensor | None] | Tensor
 
@@ -71,8 +71,8 @@ def map_page(
     beside : Embedding, optional
         A map of the same images by another model or layer, shown at its side; images are matched by their ids.
     heat_maps : sequence of array, Tensor or None, optional
-        One an image: a saliency map (h, w) in [0, 1], laid over the picture where it is pinned; as `Explanation.maps`,
-        on any device.
+        One an image: a saliency map (h, w) in [0, 1], laid over what the model saw of the picture where it is pinned;
+        as `Explanation.maps`, on any device.
     color_by : str, optional
         What the colours say at first; else the first of label, prediction, correctness, confidence that is known.
     thumbnail : int, optional
@@ -103,11 +103,11 @@ def map_page(
     if beside is not None:
         headings = [f"{name}: {about}" for name, about in zip(names, headings, strict=True)]
     drawn = heat_maps is not None or any(picture is not None for picture in shown)
-    small = thumbnails(shown, size) if drawn else []
+    small = placed_thumbnails(shown, size) if drawn else []
     data = _about(embedding) | {
         "first": first,
-        "atlas": _atlas(small, size)._asdict() if drawn else None,
-        "heat": None if heat_maps is None else _heat(small, heat_maps, size),
+        "atlas": _atlas([one.picture for one in small], size)._asdict() if drawn else None,
+        "heat": None if heat_maps is None else _heat(small, heat_maps, size, _central(embedding)),
         "maps": [_map(one, about, name) for one, about, name in zip(maps, headings, names, strict=False)],
     }
     if beside is None:
@@ -230,15 +230,22 @@ def _map(embedding: Embedding, about: str, name: str) -> dict[str, Any]:
     }
 
 
-def _heat(small: Sequence[Image.Image], heat_maps: HeatMaps, size: int) -> dict[str, Any]:
+def _central(embedding: Embedding) -> float | None:
+    """Share of the shorter side of a picture that the model sees; None where it sees all."""
+    return (embedding.model.get("preprocessing") or {}).get("central")
+
+
+def _heat(small: Sequence[Thumbnail], heat_maps: HeatMaps, size: int, central: float | None) -> dict[str, Any]:
     """Overlays of those images that have a heat map, and which of them each image has, -1 for none."""
     places: list[int] = []
     overlays: list[Image.Image] = []
-    for picture, heat in zip(small, heat_maps, strict=True):
+    for thumbnail, heat in zip(small, heat_maps, strict=True):
         places.append(-1 if heat is None else len(overlays))
         if heat is not None:
             values = heat.detach().float().cpu() if isinstance(heat, Tensor) else heat
-            overlays.append(Image.fromarray(overlay(np.asarray(picture), np.asarray(values, np.float32))))
+            box, laid = thumbnail.seen(central), thumbnail.picture.copy()
+            laid.paste(Image.fromarray(overlay(np.asarray(laid.crop(box)), np.asarray(values, np.float32))), box)
+            overlays.append(laid)
     return {"of": places} | _atlas(overlays, size)._asdict()
 
 

@@ -127,6 +127,24 @@ def as_rgb(image: npt.ArrayLike) -> Picture:
     return np.stack([picture] * 3, axis=-1) if picture.ndim == 2 else picture
 
 
+def shrunk(image: npt.ArrayLike, longest: int) -> Picture:
+    """Give an RGB picture of at most so many pixels on its longest side: whole photographs would fill the memory.
+
+    Parameters
+    ----------
+    image
+        As `as_rgb` takes it.
+    longest
+        In pixels, above 0; a smaller picture stays as it is.
+    """
+    picture = as_rgb(image)
+    if max(picture.shape[:2]) <= longest:
+        return picture
+    small = Image.fromarray(picture)
+    small.thumbnail((longest, longest), Image.Resampling.LANCZOS)
+    return np.asarray(small)
+
+
 def save_png(image: npt.ArrayLike | Image.Image, path: str | os.PathLike[str]) -> Path:
     """Write a picture to a PNG file that is either whole or absent; missing folders are made.
 

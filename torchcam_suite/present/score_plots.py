@@ -191,9 +191,12 @@ def _legend(figure: "Figure", axes: "Axes", lines: list[tuple[Any, str]], title:
         f"\nin colour: the {len(shown)} of {len(lines)} classes with the lowest AUC" if len(lines) > len(shown) else ""
     )
     handles, labels = zip(*shown, strict=True)
-    figure.legend(
+    legend = figure.legend(
         handles, labels, loc="outside lower center", ncols=2, fontsize=7, title=title + more, title_fontsize=7
     )
+    # long names are not cut off; at another resolution letters are a little wider
+    widest = 1.05 * legend.get_window_extent().width / figure.dpi + 0.2
+    figure.set_figwidth(max(figure.get_figwidth(), widest))
 
 
 def _shortened(name: str, most: int = 28) -> str:

@@ -21,9 +21,10 @@ _PANEL, _BAR, _GAP = 2.1, 0.2, 0.22  # inches: height of a panel, width of a bar
 _LEAST, _MOST, _SIDES = 5.5, 20.0, 1.0  # inches: width of the chart, and of what is beside its bars
 _WIDEST = 1.6  # inches: room of a concept in a chart of few
 _LETTER, _LINE = 0.09, 0.17  # inches: of a concept's name, of the legend
+_SLANTED, _TITLE = 0.05, 0.12  # inches: height of a letter of a name at an angle, width of one of a title
 _VISIBLE = 0.002  # shorter intervals are no line
 _TOP = 1.16  # of the axis; marks stand above bars of height 1
-_LONGEST = 30  # characters of a layer's name
+_LONGEST = 30  # characters of a layer's or concept's name
 _INK, _MUTED = "#222222", "#606060"
 _HATCHES = ("", "///", "...", "xxx")  # of more layers than there are colours
 _MARKS = {"not significant": "*", "undecided": "?"}
@@ -114,15 +115,19 @@ def chart(result: TcavResult, *, target: str | None = None) -> "Figure":
     rows = [row for found in panels.values() for row in found]
     layers = list(dict.fromkeys(row.layer for row in rows))
     width, room = _widths(len(result.concepts), len(layers))
-    height = 1.2 + _LINE * len(layers) / 2 + _PANEL * len(panels)
+    names = [_plain(name) for name in shorten(result.concepts, _LONGEST)]
+    slanted = _LETTER * max(map(len, names)) > room
+    below = _SLANTED * max(map(len, names)) if slanted else 0.0
+    height = 1.2 + _LINE * len(layers) / 2 + (_PANEL + below) * len(panels)
     figure = Figure(figsize=(width, height), facecolor="white", layout="constrained")
     margin = ((width - _SIDES) / room - len(result.concepts)) / 2
-    for axes, (name, found) in zip(figure.subplots(len(panels), squeeze=False)[:, 0], panels.items(), strict=True):
+    titles = shorten([f"class {name}" if name.isdecimal() else name for name in panels], int((width - _SIDES) / _TITLE))
+    every = zip(figure.subplots(len(panels), squeeze=False)[:, 0], titles, panels.values(), strict=True)
+    for axes, title, found in every:
         _draw_panel(axes, found, result.concepts, layers)
-        _name_concepts(axes, result.concepts, room)
+        _name_concepts(axes, names, slanted=slanted)
         axes.set_xlim(-0.5 - margin, len(result.concepts) - 0.5 + margin)
-        title = _plain(f"class {name}" if name.isdecimal() else name)
-        axes.set_title(title, fontsize=10, loc="left", fontweight="bold")
+        axes.set_title(_plain(title), fontsize=10, loc="left", fontweight="bold")
     figure.supxlabel(footing(result, rows), fontsize=7.5, color=_MUTED)
     _draw_legend(figure, layers, rows)
     return figure
@@ -165,11 +170,11 @@ def _draw_panel(axes: "Axes", rows: Sequence[TcavRow], concepts: Sequence[str], 
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _name_concepts(axes: "Axes", concepts: Sequence[str], room: float) -> None:
+def _name_concepts(axes: "Axes", names: Sequence[str], *, slanted: bool) -> None:
     """Below each panel; at an angle where they would touch each other."""
-    axes.set_xticks(range(len(concepts)), [_plain(name) for name in concepts])
+    axes.set_xticks(range(len(names)), names)
     axes.tick_params(axis="x", length=0, labelsize=9)
-    if _LETTER * max(map(len, concepts)) > room:
+    if slanted:
         for label in axes.get_xticklabels():
             label.set(rotation=35, ha="right", rotation_mode="anchor")
 
@@ -213,5 +218,5 @@ def _draw_legend(figure: "Figure", layers: Sequence[str], rows: Sequence[TcavRow
 
 
 def _plain(text: str) -> str:
-    """Without what Matplotlib would take for mathematics."""
-    return text.replace("$", r"\$")
+    """Without what Matplotlib would take for mathematics; of a name that is not UTF-8, the bytes as numbers."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("$", r"\$")
