@@ -73,7 +73,7 @@ SECTIONS: dict[str, list[Difference]] = {
             "`scale_cam_image` (pytorch_grad_cam/utils/image.py) subtracts the minimum of each map and divides by what "
             "is then the maximum + 1e-7, for all methods and twice. Here Grad-CAM and its kin are divided by their "
             "maximum, so that 0 means no evidence; `normalize='minmax'` is theirs. The two differ only where a map is "
-            "positive everywhere.",
+            "positive everywhere, and where its largest value is below 1e-10 or so, as of a probability.",
             minimum_and_maximum,
         ),
     ],

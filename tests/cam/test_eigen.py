@@ -52,6 +52,16 @@ def test_what_is_bright_in_eigen_grad_cam_speaks_for_the_class(center: bool) -> 
     torch.testing.assert_close(against, -found)
 
 
+@pytest.mark.parametrize("size", [1e-30, 1e-22, 1e25])
+def test_the_sign_does_not_depend_on_the_size_of_the_gradients(size: float) -> None:
+    """As small as the gradients of a class that the model excludes."""
+    activations, gradients = random_maps(16, 5, 6, 6).abs().float(), random_maps(16, 5, 6, 6, seed=1).float()
+    expected = eigen_grad_cam(activations, gradients)
+    found = eigen_grad_cam(activations, gradients * size) / size
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+    assert expected.std() > 0.1
+
+
 def test_the_projection_carries_the_largest_share_that_a_direction_can() -> None:
     activations = random_maps(1, 5, 6, 6)
     found = eigen_cam(activations).square().sum()

@@ -96,6 +96,41 @@ def test_the_reference_of_the_table_is_complete_too() -> None:
     np.testing.assert_allclose(total, logit, rtol=1e-10)
 
 
+def test_the_bias_of_a_layer_with_its_channels_last_is_no_bias_of_its_rows() -> None:
+    """As many rows as channels: 4 x 4 positions of 4 channels."""
+
+    class Last(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm, self.dense = nn.Conv2d(3, 4, 2, stride=2), nn.LayerNorm(4), nn.Linear(4, 4)
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.dense(self.norm(self.conv(images).permute(0, 2, 3, 1))).mean(dim=(1, 2))
+
+    net = Last()
+    assert list(spatial_biases(net, torch.rand(1, 3, 8, 8), net)) == [Site("conv")]
+
+
+class LowRank(nn.Module):
+    """A convolution with a change of low rank, that shows weight and bias of the convolution as its own."""
+
+    def __init__(self, layer: nn.Conv2d) -> None:
+        super().__init__()
+        self.layer, self.down, self.up = layer, nn.Conv2d(3, 1, 3, bias=False), nn.Conv2d(1, 4, 1, bias=False)
+
+    @property
+    def bias(self) -> Tensor | None:
+        return self.layer.bias
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layer(images) + self.up(self.down(images))
+
+
+def test_the_bias_that_a_wrapper_shows_is_counted_once() -> None:
+    net = nn.Sequential(LowRank(nn.Conv2d(3, 4, 3)), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(64, 2))
+    assert list(spatial_biases(net, torch.rand(1, 3, 8, 8), net)) == [Site("0.layer"), Site("2")]
+
+
 LAYERS: dict[str, Callable[[], nn.Module]] = {
     "convolution": lambda: nn.Conv2d(4, 4, 3, padding=1),
     "depthwise": lambda: nn.Conv2d(4, 4, 3, padding=1, groups=4),

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from torchcam_suite import explain, load
 from torchcam_suite.cam.guided_relu import GuidedReLU
-from torchcam_suite.errors import LayerError
+from torchcam_suite.errors import GradientError, LayerError
 
 captum_warns = pytest.mark.filterwarnings("ignore:Setting backward hooks on ReLU activations:UserWarning")
 
@@ -206,5 +206,36 @@ def test_a_model_without_a_relu_is_refused(method: str, layer: str | None) -> No
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.GELU(), nn.Flatten(), nn.Linear(400, 2))
     model = load(net, input_size=(3, 12, 12), preprocessing="unit", device="cpu")
-    with pytest.raises(LayerError, match=f"{method} changes the gradient of ReLUs, but this model calls none"):
+    with pytest.raises(
+        LayerError, match=f"{method} changes the gradient of ReLUs, but this model calls none that can be"
+    ):
         explain(model, pictures(1, 3, 12, 12), method=method, layer=layer)
+
+
+class Scaled(nn.Module):
+    """A net whose only ReLU makes a weight, as the positions of Swin V2 are made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.dense, self.scale = nn.Conv2d(3, 4, 3), nn.Linear(400, 2), nn.Parameter(torch.ones(4, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.dense((self.conv(images) * self.scale.relu()).sigmoid().flatten(1))
+
+
+def test_a_relu_that_sees_nothing_of_the_input_guides_nothing() -> None:
+    model = load(Scaled(), input_size=(3, 12, 12), preprocessing="unit", device="cpu")
+    with pytest.raises(LayerError, match="none that can be seen between its input and the score, so that nothing"):
+        explain(model, pictures(1, 3, 12, 12), method="guidedbackprop")
+
+
+def test_a_model_without_a_graph_is_told_so_and_not_that_it_lacks_relus() -> None:
+    class Detached(nn.Sequential):
+        @torch.no_grad()
+        def forward(self, images: Tensor) -> Tensor:
+            return super().forward(images)
+
+    net = Detached(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(400, 2))
+    model = load(net, input_size=(3, 12, 12), preprocessing="unit", device="cpu")
+    with pytest.raises(GradientError, match="the score carries no graph"):
+        explain(model, pictures(1, 3, 12, 12), method="guidedbackprop")

@@ -136,6 +136,17 @@ def test_the_default_dtype_changes_nothing(name: str, row: Row, dtype: torch.dty
 
 
 @pytest.mark.parametrize(("name", "row"), EACH)
+def test_the_default_device_changes_nothing(name: str, row: Row) -> None:
+    """Nothing is made on it: tensors of the device "meta" have no values."""
+    case = toy(pooled=row.pooled)
+    layer = (row.layer or case.layer) if METHODS[name].takes_layer else None
+    expected = explain(case.model, case.images, method=name, layer=layer, target=case.classes, **row.options)
+    with torch.device("meta"):
+        found = explain(case.model, case.images, method=name, layer=layer, target=case.classes, **row.options)
+    assert torch.equal(found.raw, expected.raw)
+
+
+@pytest.mark.parametrize(("name", "row"), EACH)
 def test_a_map_without_evidence_is_zero_and_never_nan(name: str, row: Row) -> None:
     case = toy(pooled=row.pooled)
     module = copy.deepcopy(case.model.module)

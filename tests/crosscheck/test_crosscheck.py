@@ -246,6 +246,39 @@ def test_sums_that_nearly_cancel_are_told() -> None:
     assert cancelling.result == "other"
 
 
+def test_small_sums_are_told_though_they_do_not_cancel() -> None:
+    model = residual()
+    with torch.no_grad():  # a channel of 1e-8 everywhere counts as much as the others
+        model.module.get_parameter("fc.weight").mul_(1e8)
+        model.module.get_parameter("last.weight").mul_(1e-8)
+        model.module.get_parameter("last.bias").fill_(1e-8)
+    images = some_images(model)
+    found = crosscheck(model, images, layer="relu#2", target=2, methods=["xgradcam"])
+    for row in found.rows:
+        if row.theirs == "XGradCAM":
+            assert row.error > row.tolerance
+            assert "channels that are nearly zero, with a small number added to them" in row.difference
+            assert row.result == "other"
+
+
+@pytest.mark.parametrize(("scale", "result"), [(1.0, "same"), (1e-6, "same"), (1e-14, "other")])
+def test_what_is_added_to_the_largest_value_of_a_small_map_is_told(scale: float, result: str) -> None:
+    """As small as the gradients of a probability are."""
+
+    def scaled(logits: torch.Tensor) -> torch.Tensor:
+        return scale * logits[:, 3]
+
+    model = residual()
+    methods = ["gradcam", "hirescam", "layercam"]
+    found = crosscheck(
+        model, some_images(model), layer="relu#2", target=scaled, methods=methods, libraries=["pytorch-grad-cam"]
+    )
+    assert [(row.method, row.result) for row in found.rows] == [(method, result) for method in methods]
+    for row in found.rows:
+        assert (row.error > row.tolerance) == (result == "other")
+        assert row.difference.startswith("1e-7 is added to the largest value") == (result == "other")
+
+
 def test_a_nearly_constant_map_is_judged_before_it_is_stretched(monkeypatch: pytest.MonkeyPatch) -> None:
     # 1 + noise of 1e-6: stretched to [0, 1], the noise is all there is
     images = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(3))

@@ -77,6 +77,14 @@ def drawn(found: CrossCheck, monkeypatch: pytest.MonkeyPatch, **options: Any) ->
     return seen
 
 
+def test_photographs_are_drawn_at_the_size_of_a_cell(found: CrossCheck, monkeypatch: pytest.MonkeyPatch) -> None:
+    large = tuple(np.zeros((40, 80, 3), np.uint8) for _ in found.pictures)
+    rows = drawn(replace(found, pictures=large), monkeypatch, cell=20)
+    # also where there is no map: a square would make the row higher than its pictures
+    assert {np.asarray(cell.picture).shape for row in rows for cell in row.cells} == {(10, 20, 3)}
+    assert len({sum(bool(cell.title) for cell in row.cells) for row in rows}) > 1
+
+
 def test_our_map_is_drawn_once_and_theirs_are_beside_it(found: CrossCheck, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = drawn(found, monkeypatch, all_rows=True)
     assert [row.label for row in rows] == ["image 0", "image 1"] * 3

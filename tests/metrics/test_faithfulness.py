@@ -1,6 +1,7 @@
 """`score_maps` gives the figures of the single metrics, in batches, of every kind of model and target."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -136,11 +137,48 @@ def test_half_precision_gives_nearly_the_same_figures() -> None:
         assert narrow.mean == pytest.approx(wide.mean, rel=0.1, abs=0.02)
 
 
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    # tensors of the device "meta" have no values
+    [lambda: default_dtype(torch.float64), lambda: torch.device("meta"), torch.inference_mode],
+    ids=["default dtype", "default device", "inference mode"],
+)
+def test_settings_of_the_caller_change_no_figure(setting: Callable[[], AbstractContextManager[Any]]) -> None:
+    model, images = convolutional(), seeded(2, 3, 12, 12)
+    made = explain(model, images, layer="4")
+    expected = score_maps(model, images, made, metrics=["all"], masks=MASKS[:2])
+    with setting():
+        found = score_maps(model, images, made, metrics=["all"], masks=MASKS[:2])
+    assert values(found) == values(expected)
+    assert {figure.values.device.type for figure in found} == {"cpu"}
+    assert sum(bool(figure.values.double().std() > 0) for figure in found) > 5
+
+
 def test_a_method_without_a_layer_and_one_with_a_seed_of_its_own() -> None:
     model, images = convolutional(), seeded(2, 3, 12, 12)
     made = explain(model, images, method="rise", masks=20, seed=3)
     assert made.layer == "input"
     assert len(score_maps(model, images, made, metrics=["sensitivity", "randomisation"])) == 3
+
+
+def test_maps_of_a_method_that_is_not_known_here_are_scored() -> None:
+    model, images = convolutional(), seeded(3, 3, 12, 12)
+    made = explain(model, images, layer="4")
+    elsewhere = replace(made, method="theirs", options={})
+    expected = score_maps(model, images, made, masks=MASKS)
+    assert values(score_maps(model, images, elsewhere, masks=MASKS)) == values(expected)
+    with pytest.raises(ValueError, match="method 'theirs' does not exist"):
+        score_maps(model, images, elsewhere, metrics=["sensitivity"])
 
 
 def test_maps_that_were_stored_are_scored_alike(tmp_path: Any) -> None:

@@ -54,6 +54,28 @@ def test_a_mask_is_cropped_as_the_picture_is(tmp_path: Path) -> None:
     assert not found[:, 6:].any()
 
 
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_what_is_transparent_is_no_object(mode: str, tmp_path: Path) -> None:
+    mask = Image.fromarray(np.full((24, 24), 255, np.uint8)).convert("RGBA")
+    mask.putalpha(Image.fromarray(HALF.astype(np.uint8)))
+    mask.convert(mode).save(tmp_path / "cat_mask.png")
+    found = load_masks(tmp_path, [tmp_path / "cat.jpg"], convolutional())
+    assert found[0].equal(torch.from_numpy(HALF[::2, ::2] > 0))
+
+
+@pytest.mark.parametrize(("size", "fits"), [((60, 40), True), ((15, 10), True), ((10, 7), True), ((40, 60), False)])
+def test_a_mask_has_the_proportions_of_its_picture(size: tuple[int, int], fits: bool, tmp_path: Path) -> None:
+    orientation = Image.Exif()
+    orientation[0x0112] = 6  # a quarter turn
+    Image.new("RGB", (40, 60)).save(tmp_path / "cat.jpg", exif=orientation)
+    Image.new("L", size, 255).save(tmp_path / "cat_mask.png")
+    if fits:
+        assert load_masks(tmp_path, [tmp_path / "cat.jpg"], convolutional()).all()
+        return
+    with pytest.raises(ImageError, match=r"has 40 x 60 pixels and cat\.jpg, upright, 60 x 40; expected a mask of"):
+        load_masks(tmp_path, [tmp_path / "cat.jpg"], convolutional())
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [

@@ -47,6 +47,33 @@ def test_the_model_stays_as_it_is() -> None:
     assert not any(part._forward_hooks for part in model.module.modules())
 
 
+class Keeping(nn.Module):
+    """Keeps the features of its last run, and so their graph."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.dense = nn.Conv2d(3, 4, 3), nn.Linear(4, 3)
+        self.features: Tensor | None = None
+        self.pooled: dict[str, list[Tensor]] = {}
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.features = self.conv(images).relu() * 2
+        self.pooled["mean"] = [self.features.mean(dim=(2, 3))]
+        return self.dense(self.pooled["mean"][0])
+
+
+def test_a_module_that_keeps_what_it_computed_is_copied() -> None:
+    model = load(Keeping(), input_size=(3, 12, 12), preprocessing="unit", device="cpu", head="none")
+    images = seeded(2, 3, 12, 12).float()
+    made = randomisation(model, images, layer="conv", target=1, stages=1)
+    model.module(images)
+    kept = model.module.features
+    assert isinstance(kept, Tensor)
+    assert kept.grad_fn is not None
+    assert randomisation(model, images, layer="conv", target=1, stages=1).rank_correlation.equal(made.rank_correlation)
+    assert model.module.get_parameter("conv.weight").requires_grad
+
+
 def test_shuffling_keeps_the_values_of_each_weight() -> None:
     model = convolutional()
     (stage,) = randomised(model, stages=1)

@@ -1,12 +1,13 @@
 """The biases of a model's layers that give feature maps."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from torchcam_suite.cam.saliency_map import at_least_float32
+from torchcam_suite.grids import channels_last
 from torchcam_suite.recorder import Site, layer_calls
 
 
@@ -30,10 +31,20 @@ def spatial_biases(module: nn.Module, images: Tensor, forward: Callable[[Tensor]
     calls, _ = layer_calls(module, images[:1], forward)
     found: dict[Site, Tensor] = {}
     for call in calls:
-        bias = bias_of(module.get_submodule(call.site.module))
-        if bias is not None and len(call.shape) == 3 and bias.shape == call.shape[:1]:
+        part = module.get_submodule(call.site.module)
+        bias = bias_of(part)
+        # channels last, where there are as many rows as channels, look the same
+        first = len(call.shape) == 3 and channels_last(part) is not True
+        within = [module.get_submodule(site.module) for site in found if site.module.startswith(f"{call.site.module}.")]
+        if first and bias is not None and bias.shape == call.shape[:1] and not _is_of(part, within):
             found[call.site] = at_least_float32(bias)[:, None, None]
     return found
+
+
+def _is_of(wrapper: nn.Module, parts: Sequence[nn.Module]) -> bool:
+    """Whether a module shows the bias of a part of it as its own, as one does that adds a low-rank change."""
+    shown = getattr(wrapper, "bias", None)
+    return shown is not None and any(part.bias is shown for part in parts)
 
 
 def bias_of(part: nn.Module) -> Tensor | None:

@@ -126,6 +126,8 @@ def _first_component(features: Tensor, likeness: Tensor, center: bool) -> Tensor
     if center:
         rows = rows - rows.mean(dim=1, keepdim=True)
     left, strength, _ = torch.linalg.svd(rows, full_matrices=False)
-    component = (left[:, :, 0] * strength[:, :1]).unflatten(1, features.shape[2:])
-    agreement = (component * likeness).sum(dim=(1, 2), keepdim=True)
+    first = left[:, :, 0].unflatten(1, features.shape[2:])
+    component = first * strength[:, 0, None, None]
+    # of the unit vector: the product of two small maps would underflow, and leave the sign to chance
+    agreement = (first * likeness).sum(dim=(1, 2), keepdim=True)
     return torch.where(agreement < 0, -component, component)

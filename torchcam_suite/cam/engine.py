@@ -191,10 +191,13 @@ class _Run:
             with Recorder(self.model.module, [INPUT], gradients=True) as recorder:
                 with GuidedReLU() as guided:
                     logits = recorder.run(self.model.logits, self.images)
-                if not guided.count:
+                # without any graph, it is that which is told
+                if not guided.guided and (logits.requires_grad or not guided.count):
+                    where = " between its input and the score" if guided.count else ""
                     raise LayerError(
                         f"{self.chosen.method.name} changes the gradient of ReLUs, but this model calls none that can "
-                        "be seen, so that nothing would be guided; use a method without it, as 'gradcam' or 'layercam'"
+                        f"be seen{where}, so that nothing would be guided; use a method without it, as 'gradcam' or "
+                        "'layercam'"
                     )
                 score = self.targets.score(logits, self.model.to_probabilities, self.chosen.of)
                 self._guided = recorder.gradients(score.sum())[INPUT]

@@ -159,7 +159,8 @@ def _copy(module: nn.Module, images: Tensor, logits: Tensor, form: Form) -> nn.M
 def _fused(module: nn.Module, images: Tensor, form: Form) -> nn.Module:
     from converters.fusion import fuse
 
-    example = torch.rand(2, *images.shape[1:], generator=torch.Generator().manual_seed(0)).to(images)
+    generator = torch.Generator().manual_seed(0)
+    example = torch.rand(2, *images.shape[1:], generator=generator, device="cpu").to(images)
     return take_form(fuse(module, (), example).module, example, form)
 
 

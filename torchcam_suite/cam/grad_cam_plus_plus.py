@@ -105,7 +105,7 @@ class Noise:
         """(N, c, H, W) -> noisy images, of the same shape and dtype."""
         # Drawn on the CPU: devices draw different numbers.
         generator = torch.Generator().manual_seed(1_000_003 * self.seed + self.number)
-        noise = torch.randn(images.shape[1:], generator=generator, dtype=torch.float32).to(images.device, images.dtype)
+        noise = torch.randn(images.shape[1:], generator=generator, dtype=torch.float32, device="cpu").to(images)
         spread = images.amax(dim=(1, 2, 3), keepdim=True) - images.amin(dim=(1, 2, 3), keepdim=True)
         return images + self.sigma * spread * noise
 

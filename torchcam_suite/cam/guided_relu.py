@@ -25,6 +25,8 @@ class GuidedReLU(TorchFunctionMode):
     ----------
     count : int
         How many ReLUs were called.
+    guided : int
+        How many of them are on the way of a gradient.
 
     Examples
     --------
@@ -37,7 +39,7 @@ class GuidedReLU(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.count = 0
+        self.count = self.guided = 0
 
     def __torch_function__(
         self,
@@ -52,6 +54,7 @@ class GuidedReLU(TorchFunctionMode):
         if _is_relu(func, args, kwargs):
             self.count += 1
             if result.requires_grad:
+                self.guided += 1
                 # a hook stays with this version of the tensor, whatever is done to it in place later
                 result.register_hook(_positive)
         return result

@@ -225,6 +225,10 @@ def make_method(name: str, options: Mapping[str, Any]) -> Chosen:
     ValueError
         An unknown method, an option that it does not have, or a value that the option does not take.
     """
+    if not isinstance(name, str):
+        raise ValueError(
+            f"method={name!r:.80}; expected the name of one, as 'gradcam'; ask for each by a call of its own"
+        )
     if name not in METHODS:
         near = get_close_matches(name.lower().replace("-", "").replace("_", ""), METHODS, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""

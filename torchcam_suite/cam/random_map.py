@@ -62,8 +62,9 @@ def random_map(activations: Tensor, images: Tensor, *, resolution: Resolution = 
 
 
 def _uniform(size: torch.Size, seed: int) -> Tensor:
-    # float32 whatever the default dtype is: each draws other numbers
-    return torch.rand(size, generator=torch.Generator().manual_seed(seed), dtype=torch.float32)
+    # whatever the default dtype and device are: each draws other numbers
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(size, generator=generator, dtype=torch.float32, device="cpu")
 
 
 def _seed_of(image: Tensor, seed: int) -> int:

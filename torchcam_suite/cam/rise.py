@@ -128,8 +128,10 @@ def draw_masks(count: int, grid: int, p: float, seed: int, images: Tensor) -> Ma
     and along (n,), each less than a cell.
     """
     generator = torch.Generator().manual_seed(seed)
-    cells = torch.rand(count, grid, grid, generator=generator, dtype=torch.float32) < p
+    cells = torch.rand(count, grid, grid, generator=generator, dtype=torch.float32, device="cpu") < p
     height, width = image_size(images)
-    down, along = (torch.randint(-(-side // grid), (count,), generator=generator) for side in (height, width))
+    down, along = (
+        torch.randint(-(-side // grid), (count,), generator=generator, device="cpu") for side in (height, width)
+    )
     device, dtype = images.device, at_least_float32(images[:0]).dtype
     return Masks(cells.to(device, dtype), down.to(device), along.to(device), (height, width))

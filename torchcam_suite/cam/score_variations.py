@@ -231,8 +231,8 @@ def is_cam(
 
 def draw_normal(shape: tuple[int, ...], like: Tensor, seed: int) -> Tensor:
     """Standard normal numbers, the same for a seed on every device and for every dtype."""
-    drawn = torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float32)
-    return drawn.to(like.device, like.dtype)
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=generator, dtype=torch.float32, device="cpu").to(like)
 
 
 def _repeatedly_scored(

@@ -10,8 +10,9 @@ from torch import Tensor
 from torchcam_suite.crosscheck.peer import Peer, relus_of_no_module, sums_that_cancel
 from torchcam_suite.crosscheck.subject import Subject
 
-# what the library gives: ReLU, scaled to [0, 1] by minimum and maximum, bilinear to the size of the image
+# what the library gives: ReLU, scaled to [0, 1] by minimum and maximum (+ 1e-7), bilinear to the size of the image
 LIKE_THEIRS = {"relu": "before", "normalize": "minmax"}
+ADDED = 1e-7
 SIGNED = {"relu": "after"}
 DEEP = 1e-3  # through many layers, rounding switches ReLUs
 SIMILAR = 3  # classes that Finer-CAM compares with
@@ -104,19 +105,20 @@ def _ablation(subject: Subject) -> str:
 
 
 PEERS = [
-    Peer("GradCAM", "gradcam", _map("GradCAM"), LIKE_THEIRS, "maps"),
+    Peer("GradCAM", "gradcam", _map("GradCAM"), LIKE_THEIRS, "maps", added=ADDED),
     Peer(
         "GradCAMPlusPlus",
         "gradcam++",
         _map("GradCAMPlusPlus"),
         LIKE_THEIRS,
         "maps",
+        added=ADDED,
         difference="1e-6 is added to the denominator of alpha, which outweighs the squares of gradients under 1e-3",
     ),
-    Peer("XGradCAM", "xgradcam", _map("XGradCAM"), LIKE_THEIRS, "maps", difference=sums_that_cancel),
-    Peer("HiResCAM", "hirescam", _map("HiResCAM"), LIKE_THEIRS, "maps"),
-    Peer("GradCAMElementWise", "elementwisegradcam", _map("GradCAMElementWise"), LIKE_THEIRS, "maps"),
-    Peer("LayerCAM", "layercam", _map("LayerCAM"), LIKE_THEIRS, "maps"),
+    Peer("XGradCAM", "xgradcam", _map("XGradCAM"), LIKE_THEIRS, "maps", added=ADDED, difference=sums_that_cancel(1e-7)),
+    Peer("HiResCAM", "hirescam", _map("HiResCAM"), LIKE_THEIRS, "maps", added=ADDED),
+    Peer("GradCAMElementWise", "elementwisegradcam", _map("GradCAMElementWise"), LIKE_THEIRS, "maps", added=ADDED),
+    Peer("LayerCAM", "layercam", _map("LayerCAM"), LIKE_THEIRS, "maps", added=ADDED),
     Peer(
         "EigenCAM",
         "eigencam",
@@ -139,6 +141,7 @@ PEERS = [
         _map("ScoreCAM"),
         {"variant": "logit", **LIKE_THEIRS},
         "maps",
+        added=ADDED,
         difference="masks are upsampled with align_corners=True",
         cost="slow",
     ),
@@ -148,6 +151,7 @@ PEERS = [
         _map("AblationCAM"),
         LIKE_THEIRS,
         "maps",
+        added=ADDED,
         rounding=1e-3,  # small differences of large scores
         difference=_ablation,
         cost="slow",
@@ -158,6 +162,7 @@ PEERS = [
         _finer,
         {"variant": "official", "gamma": 1.0, **LIKE_THEIRS},
         "maps",
+        added=ADDED,
         difference=_improbable,
     ),
     Peer("GuidedBackpropReLUModel", "guidedbackprop", _guided, rounding=DEEP, difference=relus_of_no_module),
@@ -167,6 +172,7 @@ PEERS = [
         _map("FullGrad"),
         {"variant": "paper", **LIKE_THEIRS},
         "maps",
+        added=ADDED,
         difference="it counts the biases of Conv2d and BatchNorm2d alone, matched to gradients by their order",
     ),
 ]

@@ -53,7 +53,7 @@ PEERS = [
         _by_gradient("GradCAMpp"),
         difference="alpha is never divided by its denominator: the division is of an indexed copy",
     ),
-    Peer("XGradCAM", "xgradcam", _by_gradient("XGradCAM"), difference=sums_that_cancel),
+    Peer("XGradCAM", "xgradcam", _by_gradient("XGradCAM"), difference=sums_that_cancel(1e-8)),
     Peer("LayerCAM", "layercam", _by_gradient("LayerCAM")),
     Peer("FinerCAM", "finercam", _by_gradient("FinerCAM")),
     Peer(

@@ -189,7 +189,7 @@ class _Run:
             except NotComparable as reason:
                 self.left_out.append((pairing.theirs, str(reason)))
             except Exception as error:  # whatever another library raises is no reason to lose the other rows
-                self.left_out.append((pairing.theirs, f"{type(error).__name__}: {error}"))
+                self.left_out.append((pairing.theirs, f"{type(error).__name__}: {error}".removesuffix(": ")))
 
     def _explained(self, method: str, peer: Peer) -> Explanation | TorchcamError:
         key = method, repr(peer.options)
@@ -230,6 +230,8 @@ class _Run:
             signs = [1 if error <= other else -1 for error, other in zip(errors, turned, strict=True)]
             theirs = theirs * torch.tensor(signs, device=theirs.device)[:, None, None]
             errors = tuple(map(min, errors, turned))
+        tolerance = max(peer.rounding, ROUNDING_OF_HALF.get(self.images.dtype, 0))
+        difference = difference or _too_small(ours.raw, peer.added, tolerance)
         if peer.options.get("normalize") == "minmax":
             errors = _before_scaling(errors, ours.raw)
         size = (self.images.shape[2], self.images.shape[3])
@@ -241,7 +243,7 @@ class _Run:
             library=library,
             theirs=peer.name,
             difference=difference,
-            tolerance=max(peer.rounding, ROUNDING_OF_HALF.get(self.images.dtype, 0)),
+            tolerance=tolerance,
             errors=errors,
             rank_correlations=rank_correlations(our_maps, their_maps),
             top_overlaps=top_overlaps(our_maps, their_maps),
@@ -285,6 +287,17 @@ def _before_scaling(errors: tuple[float, ...], raw: Tensor) -> tuple[float, ...]
     largest, smallest = rectified.amax(dim=1), rectified.amin(dim=1)
     spans = torch.where(largest > 0, (largest - smallest) / largest, 1)
     return tuple(error * span for error, span in zip(errors, spans.tolist(), strict=True))
+
+
+def _too_small(raw: Tensor, added: float, tolerance: float) -> str:
+    """Tell of maps whose largest value is so small that what is added to it counts."""
+    rectified = raw.relu().flatten(1)
+    spans = rectified.amax(dim=1) - rectified.amin(dim=1)
+    # the second division makes up for what the first one lost, down to maps that are far below what is added
+    if not bool(((spans > 0) & (added * (1 + added / spans) > tolerance / 2)).any()):
+        return ""
+    number = f"{added:.0e}".replace("e-0", "e-")
+    return f"{number} is added to the largest value by which it divides a map, and here that value is not much larger"
 
 
 def _names(images: Any, count: int) -> tuple[str, ...]:

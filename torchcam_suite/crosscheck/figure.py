@@ -10,13 +10,12 @@ from torch import Tensor
 
 from torchcam_suite.cam import METHODS
 from torchcam_suite.present.grid import Cell, Row, grid
-from torchcam_suite.present.overlay import overlay
+from torchcam_suite.present.overlay import overlay, shrunk
 
 if TYPE_CHECKING:
     from torchcam_suite.crosscheck.result import Comparison
 
 COLORMAP, STRENGTH = "jet", 0.5
-_BLANK = Cell(np.full((1, 1, 3), 255, np.uint8), "")
 
 
 def draw(
@@ -40,11 +39,14 @@ def draw(
     groups = _by_our_map(comparisons)
     columns = 1 + max(map(len, groups))
     rows = []
+    small = [shrunk(picture, cell) for picture in pictures]
     for group in groups:
-        for index, (picture, (name, target)) in enumerate(zip(pictures, titles, strict=True)):
+        for index, (picture, (name, target)) in enumerate(zip(small, titles, strict=True)):
             ours = Cell(_over(picture, group[0].our_maps[index]), f"ours: {METHODS[group[0].method].title}", target)
             cells = [ours, *(_theirs(row, picture, index) for row in group)]
-            rows.append(Row(name, cells + [_BLANK] * (columns - len(cells))))
+            # of the picture's shape: another one would make the row higher
+            blank = Cell(np.full_like(picture, 255), "")
+            rows.append(Row(name, cells + [blank] * (columns - len(cells))))
     return grid(rows, cell=cell, colorbar=COLORMAP)
 
 

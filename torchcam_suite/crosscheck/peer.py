@@ -7,6 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from torchcam_suite.cam.gradient import x_grad_cam
 from torchcam_suite.cam.guided_relu import GuidedReLU
 from torchcam_suite.crosscheck.subject import Subject
 
@@ -35,6 +36,8 @@ class Peer:
         The largest error, relative to the largest value, that sums in another order may make in float32.
     difference : str, or function of the subject
         What is defined in another way; empty where the definition is the same, so that only rounding may differ.
+    added : float
+        What the library adds to the largest value of a map, by which it divides twice.
     cost : {"quick", "slow"}
         Slow is what takes tens of passes an image: it is run where it is asked for.
     """
@@ -47,23 +50,38 @@ class Peer:
     either_sign: bool = False
     rounding: float = 1e-4
     difference: str | Callable[[Subject], str] = ""
+    added: float = 0.0
     cost: Literal["quick", "slow"] = "quick"
 
 
-def sums_that_cancel(subject: Subject) -> str:
+def sums_that_cancel(added: float) -> Callable[[Subject], str]:
     """Tell of channels that add up to nearly nothing, by whose sum XGrad-CAM divides.
+
+    Parameters
+    ----------
+    added : float
+        What the other library adds to each sum.
 
     Returns
     -------
-    str
+    function of the subject
         The difference that this makes; empty where no channel does.
     """
-    activations = subject.recorded()[0]
-    total, size = activations.sum(dim=(2, 3)).abs(), activations.abs().sum(dim=(2, 3))
-    cancelling = int(((total < 1e-3 * size) & (size > 0)).sum())
-    if not cancelling:
-        return ""
-    return f"it divides by sums of {cancelling} channels that are nearly zero, with a small number added to them"
+
+    def difference(subject: Subject) -> str:
+        activations, gradients = subject.recorded()
+        total, size = activations.sum(dim=(2, 3)), activations.abs().sum(dim=(2, 3))
+        cancel = (total.abs() < 1e-3 * size) & (size > 0)
+        # how far the added number moves the map, by each channel
+        weights = torch.where(total != 0, (gradients * activations).sum(dim=(2, 3)) / total, 0)
+        moved = (weights * added / torch.where(total != 0, total, 1)).abs() * activations.abs().amax(dim=(2, 3))
+        largest = x_grad_cam(activations, gradients).abs().amax(dim=(1, 2))
+        channels = int((cancel | (moved > 2e-5 * largest[:, None])).sum())
+        if not channels:
+            return ""
+        return f"it divides by sums of {channels} channels that are nearly zero, with a small number added to them"
+
+    return difference
 
 
 def relus_of_no_module(subject: Subject) -> str:

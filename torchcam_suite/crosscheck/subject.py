@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from torchcam_suite.grids import Grid, Layout, Reshape
 from torchcam_suite.models import Model
@@ -141,7 +142,8 @@ class Rearranged:
     def _places(self, like: Tensor) -> Tensor:
         numbers = torch.arange(like.numel(), device=like.device)
         # other numbers in the same places: arithmetic would give itself away
-        shuffled = torch.randperm(like.numel(), generator=torch.Generator().manual_seed(0)).to(like.device)
+        generator = torch.Generator().manual_seed(0)
+        shuffled = torch.randperm(like.numel(), generator=generator, device="cpu").to(like.device)
         try:
             places = self.reshape.maps(numbers.view(like.shape))
             as_expected = torch.equal(self.reshape.maps(shuffled.view(like.shape)), shuffled[places])
@@ -214,6 +216,5 @@ def _copy(module: nn.Module) -> nn.Module:
 
 
 def _tensors(module: nn.Module) -> list[Tensor]:
-    """Buffers, and what a module keeps as a plain attribute: a result of its last run cannot be copied otherwise."""
-    kept = [value for part in module.modules() for value in vars(part).values() if isinstance(value, Tensor)]
-    return [*module.buffers(), *kept]
+    """All, with what a module keeps in plain attributes: a result of its last run cannot be copied otherwise."""
+    return [leaf for part in module.modules() for leaf in tree_leaves(vars(part)) if isinstance(leaf, Tensor)]

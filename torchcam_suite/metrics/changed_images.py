@@ -116,5 +116,5 @@ def confidences(model: Model, images: Any, maps: Tensor, target: Target, chunk_s
 
 def black_to_white(model: Model) -> Tensor:
     """How far white is from black in the model's input, (1, C or 1, 1, 1)."""
-    example = model.prepare(torch.zeros(1, *model.input))
+    example = model.prepare(torch.zeros(1, *model.input, device="cpu"))
     return (255 * model.preprocessing.scale / example.new_tensor(model.preprocessing.std)).view(1, -1, 1, 1)

@@ -278,7 +278,9 @@ _MADE_ANEW = "sensitivity", "randomisation"
 
 def _again(explanation: Explanation, reshape: Any, metrics: Sequence[str]) -> dict[str, Any]:
     """How the maps were made; of a `reshape` the explanation knows only the name."""
-    if {"gamma", "scaled"} <= explanation.options.keys() and set(metrics) & set(_MADE_ANEW):
+    if not set(metrics) & set(_MADE_ANEW):
+        return {}  # maps of a method that is not known here can be scored
+    if {"gamma", "scaled"} <= explanation.options.keys():
         raise ValueError(f"maps fused of several layers cannot be made anew; leave out {' and '.join(_MADE_ANEW)}")
     options = {name: value for name, value in explanation.options.items() if name != "reshape"}
     layer = explanation.layer if make_method(explanation.method, {}).method.takes_layer else None

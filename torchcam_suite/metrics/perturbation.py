@@ -106,7 +106,7 @@ def _pixel_by_pixel(
         raise ValueError(f"steps={steps}; expected at least 1")
     images, count = queue.images, len(queue.images)
     order = ranks(maps.to(images.device), seed)
-    shares = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
+    shares = torch.linspace(0, 1, steps + 1, dtype=torch.float64, device="cpu")
     changed = counts_of(shares, order[0].numel()).to(images.device)
     other = baseline_images(images, baseline)
     first, last = (other, images) if better == "higher" else (images, other)
@@ -147,7 +147,7 @@ def ranks(maps: Tensor, seed: int = 0) -> Tensor:
     """
     flat = maps.flatten(1)
     generator = torch.Generator().manual_seed(seed)
-    shuffled = torch.randperm(flat.shape[1], generator=generator).to(flat.device)
+    shuffled = torch.randperm(flat.shape[1], generator=generator, device="cpu").to(flat.device)
     order = shuffled[flat[:, shuffled].argsort(dim=1, descending=True, stable=True)]
     places = torch.arange(flat.shape[1], device=flat.device).expand_as(order)
     return torch.empty_like(order).scatter_(1, order, places).view_as(maps)
@@ -192,7 +192,7 @@ def blurred(images: Tensor) -> Tensor:
 
 
 def _gaussian(size: int) -> Tensor:
-    positions = torch.arange(size, dtype=torch.float64) - size // 2
+    positions = torch.arange(size, dtype=torch.float64, device="cpu") - size // 2
     weights = (-0.5 * (positions / _BLUR_SIGMA) ** 2).exp()
     return weights / weights.sum()
 

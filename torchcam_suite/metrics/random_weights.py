@@ -78,8 +78,13 @@ def randomised(model: Model, *, how: How = "permute", stages: int = 8, seed: int
 
 
 def _copy(model: Model) -> Model:
+    held = [leaf for part in model.module.modules() for leaf in tree_leaves(vars(part)) if isinstance(leaf, Tensor)]
+    with torch.inference_mode(False):  # inside it, tensors are made that cannot be changed later
+        # what a module keeps of its last run cannot be copied with its graph
+        without_graph = {id(tensor): tensor.detach().clone() for tensor in held if not tensor.is_leaf}
+        module = copy.deepcopy(model.module, without_graph)
     return Model(
-        copy.deepcopy(model.module),
+        module,
         input=model.input,
         preprocessing=model.preprocessing,
         layers=model.layers,
@@ -93,7 +98,8 @@ def _copy(model: Model) -> Model:
 def _weights_from_the_head_down(model: Model) -> list[list[str]]:
     """Names of weights that are used together, the last used first; what no pass shows counts as the head."""
     weights = {id(tensor): name for name, tensor in _weights(model.module)}
-    example = model.prepare(torch.rand(1, *model.input, generator=torch.Generator().manual_seed(0)))
+    generator = torch.Generator().manual_seed(0)
+    example = model.prepare(torch.rand(1, *model.input, generator=generator, device="cpu"))
     with Recorder(model.module), _Uses(weights) as uses:
         model.logits(example)
     unseen = [name for number, name in weights.items() if number not in uses.seen]
@@ -135,13 +141,13 @@ def _permute(module: nn.Module, names: Sequence[str], generator: torch.Generator
     with torch.inference_mode(False), torch.no_grad():
         for name in names:
             weight = found[name]
-            order = torch.randperm(weight.numel(), generator=generator).to(weight.device)
+            order = torch.randperm(weight.numel(), generator=generator, device="cpu").to(weight.device)
             weight.copy_(weight.flatten()[order].view_as(weight))
 
 
 def _reset(module: nn.Module, names: Sequence[str], generator: torch.Generator) -> None:
     owners = dict.fromkeys(name.rpartition(".")[0] for name in names)
-    seed = int(torch.randint(2**62, (1,), generator=generator))
+    seed = int(torch.randint(2**62, (1,), generator=generator, device="cpu"))
     devices = {tensor.device for _, tensor in _weights(module) if tensor.device.type == "cuda"}
     with torch.random.fork_rng(devices), torch.inference_mode(False), torch.no_grad():
         torch.manual_seed(seed)

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from torchcam_suite.cam.score_variations import draw_normal
 from torchcam_suite.cam.scoring import Progress
 from torchcam_suite.metrics.changed_images import Answer, ChunkSize, black_to_white, confidences
 from torchcam_suite.metrics.figure import Road
@@ -71,12 +72,12 @@ def road(
     with reporting("road", progress) as report:
         queue = confidences(model, images, maps, target, chunk_size)
         prepared = queue.images
-        device, count, (channels, height, width) = prepared.device, len(prepared), prepared.shape[1:]
+        device, count, (height, width) = prepared.device, len(prepared), prepared.shape[2:]
         order = ranks(maps.to(device), seed)
-        removed = counts_of(torch.tensor(shares, dtype=torch.float64), height * width)
+        listed = torch.tensor(shares, dtype=torch.float64, device="cpu")
+        removed = counts_of(listed, height * width)
         removed = removed.clamp(max=height * width - 1).to(device)  # one pixel to fill in from
-        generator = torch.Generator().manual_seed(seed)
-        added = torch.randn(channels, height, width, generator=generator).to(prepared) * black_to_white(model) * noise
+        added = draw_normal(tuple(prepared.shape[1:]), prepared, seed) * black_to_white(model) * noise
 
         def build(numbers: Tensor) -> Tensor:
             owner, kind = numbers // (2 * len(shares)), numbers % (2 * len(shares))
@@ -89,7 +90,7 @@ def road(
     most, least = found.unbind(dim=2)
     values = (least - most).mean(dim=1) / 2
     name = _name(of, shares, noise)
-    return Road(name, "higher", values, torch.tensor(shares, dtype=torch.float64), most, least)
+    return Road(name, "higher", values, listed, most, least)
 
 
 def _name(of: Answer, shares: Sequence[float], noise: float) -> str:

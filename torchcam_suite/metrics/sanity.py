@@ -67,7 +67,7 @@ def randomisation(
             maps = maps_of(stage.model, prepared)
             found = [correlation or 0.0 for correlation in rank_correlations(maps, trained)]
             layers.append(stage.layer)
-            correlations.append(torch.tensor(found, dtype=torch.float64))
+            correlations.append(torch.tensor(found, dtype=torch.float64, device="cpu"))
             similarities.append(structural_similarity(maps, trained).cpu())
             if report is not None:
                 report(len(layers), stages)

@@ -106,7 +106,7 @@ def largest_change(
     plain = maps_of(images).double()
     largest = torch.zeros(len(images), dtype=torch.float64, device=plain.device)
     for _ in range(samples):
-        noise = 2 * torch.rand(images.shape[1:], generator=generator) - 1
+        noise = 2 * torch.rand(images.shape[1:], generator=generator, dtype=torch.float32, device="cpu") - 1
         change = maps_of(images + noise.to(images) * radius).double() - plain
         largest = torch.maximum(largest, change.flatten(1).norm(dim=1))
     size = plain.flatten(1).norm(dim=1)

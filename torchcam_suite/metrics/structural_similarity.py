@@ -78,7 +78,7 @@ def local_mean(maps: Tensor) -> Tensor:
 def _windows(side: int) -> Tensor:
     """The window at each of its positions along a side: (positions, side)."""
     size = min(_WINDOW, side)
-    rows = torch.zeros(side - size + 1, side, dtype=torch.float64)
+    rows = torch.zeros(side - size + 1, side, dtype=torch.float64, device="cpu")
     window = _gaussian(size)
     for position, row in enumerate(rows):
         row[position : position + size] = window
@@ -86,6 +86,6 @@ def _windows(side: int) -> Tensor:
 
 
 def _gaussian(size: int) -> Tensor:
-    positions = torch.arange(size, dtype=torch.float64) - (size - 1) / 2
+    positions = torch.arange(size, dtype=torch.float64, device="cpu") - (size - 1) / 2
     weights = (-0.5 * (positions / _SIGMA) ** 2).exp()
     return weights / weights.sum()
