@@ -59,6 +59,17 @@ def test_what_is_saved_is_read_back_whole(case: str, tmp_path: Path) -> None:
         assert type(before) is type(after), field.name
 
 
+def test_float64_is_not_rounded(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(144, 3)).double()
+    model = load(net, input_size=(3, 8, 8), preprocessing="unit", device="cpu")
+    saved = explain(model, torch.rand(2, 3, 8, 8), layer="0", method="hirescam", relu="after")
+    read = Explanation.load(saved.save(tmp_path / "maps.npz"))
+    assert not torch.equal(saved.raw, saved.raw.float().double())
+    assert torch.equal(read.raw, saved.raw)
+    assert torch.equal(read.scores, saved.scores)
+
+
 def json_of(value: Any) -> Any:
     """As JSON has it, where tuples are lists."""
     return json.loads(json.dumps(value))

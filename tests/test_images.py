@@ -87,6 +87,20 @@ def test_sixteen_bit_grey_is_scaled_to_eight(tmp_path: Path) -> None:
     assert opened(path)[0, :, 0].tolist() == [0, 1, 100, 255]
 
 
+@pytest.mark.parametrize("scale", [1, 255])
+def test_floating_point_grey_is_scaled_to_eight_bits(scale: int, tmp_path: Path) -> None:
+    values = np.array([[0, 0.2, 0.5, 1]], np.float32) * scale
+    found = np.asarray(open_picture(saved(tmp_path, Image.fromarray(values), "grey.tif")))
+    assert found.tolist() == [[[level] * 3 for level in (0, 51, 128, 255)]]
+
+
+@pytest.mark.parametrize("value", [-0.1, 256.0, float("nan")])
+def test_floating_point_grey_of_another_range_is_refused(value: float, tmp_path: Path) -> None:
+    path = saved(tmp_path, Image.fromarray(np.array([[0.5, value]], np.float32)), "grey.tif")
+    with pytest.raises(ImageError, match=r"grey\.tif has floating-point pixels from .*; expected \[0, 1\] or"):
+        open_picture(path)
+
+
 def test_cmyk_is_read_as_colours(tmp_path: Path) -> None:
     cyan = Image.new("CMYK", (8, 8), (255, 0, 0, 0))
     red, green, blue = opened(saved(tmp_path, cyan, "cyan.jpg"))[4, 4].tolist()
@@ -151,7 +165,8 @@ def beheaded_jpeg(folder: Path) -> Path:
         (lambda _: np.zeros((3, 4, 4), np.uint8), r"an array of shape \(3, 4, 4\); expected \(H, W\)"),
         (lambda _: np.zeros((4, 4, 4), np.uint8), r"an array of shape \(4, 4, 4\); expected \(H, W\)"),
         (lambda _: np.zeros((0, 4), np.uint8), r"an array of shape \(0, 4\)"),
-        (lambda _: torch.zeros(3, 4, 4), "expected a path, a PIL image or an array, found Tensor"),
+        (lambda _: torch.zeros(3, 4, 4), r"found Tensor; tensors that are ready .* as one: torch\.stack\(images\)"),
+        (lambda _: object(), "expected a path, a PIL image or an array, found object$"),
     ],
     ids=[
         "text",
@@ -167,6 +182,7 @@ def beheaded_jpeg(folder: Path) -> Path:
         "four channels",
         "empty",
         "tensor",
+        "object",
     ],
 )
 def test_what_is_no_picture_is_refused(make: Callable[[Path], object], message: str, tmp_path: Path) -> None:

@@ -83,6 +83,16 @@ def test_links_are_followed_but_no_folder_of_a_class_is_read_twice(tmp_path: Pat
     assert [path for path, label in found if label == "b"] == ["b/3.png"]
 
 
+def test_a_link_to_the_folder_of_the_classes_makes_no_class_of_the_others(tmp_path: Path) -> None:
+    made(tmp_path, "data/a/1.png", "data/b/2.png")
+    data = tmp_path / "data"
+    (data / "a/all").symlink_to("..")
+    (data / "c").symlink_to(data)
+    found = labelled_folder(data)
+    assert found_in(found, data) == [("a/1.png", "a"), ("b/2.png", "b")]
+    assert found.counts == {"a": 1, "b": 1, "c": 0}
+
+
 def test_a_name_that_is_not_utf_8_is_a_name(tmp_path: Path) -> None:
     made(tmp_path, "a/1.png")
     name = os.fsdecode(b"a/caf\xe9.png")

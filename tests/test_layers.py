@@ -1,10 +1,13 @@
 """The layer table: order, shapes, calls, and names that are nearly right."""
 
+import warnings
+
 import pytest
+import torch
 from torch import Tensor, nn
 
 from torchcam_suite import load
-from torchcam_suite.errors import LayerError
+from torchcam_suite.errors import LayerError, SourceError
 from torchcam_suite.layers import Layer, LayerTable, shape_text
 from torchcam_suite.recorder import Site
 
@@ -89,6 +92,24 @@ def test_a_spatial_output_is_a_feature_map(shape: tuple[int | None, ...], spatia
 def test_a_model_of_dense_layers_alone_has_no_last_spatial_layer() -> None:
     with pytest.raises(LayerError, match=r"none of the 1 layers gives feature maps \(channels, height, width\)"):
         _ = LayerTable([layer("dense", 10)]).last_spatial
+
+
+def test_a_model_without_layers_says_where_they_may_be() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 2, 3), nn.Flatten())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        traced = torch.jit.trace(net, torch.zeros(1, 3, 8, 8))
+    model = load(traced, input_size=8, preprocessing="unit", device="cpu", head="none")
+    with pytest.raises(LayerError, match=r"so it has no layers; of a model that torch\.jit .* give the nn\.Module"):
+        _ = model.default_layer
+
+
+def test_a_scripted_module_is_refused_for_what_it_is() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        scripted = torch.jit.script(nn.Sequential(nn.Conv2d(3, 2, 3), nn.Flatten()))
+    with pytest.raises(SourceError, match=r"torch\.jit\.script made cannot be seen; give the nn\.Module"):
+        load(scripted, input_size=8, preprocessing="unit", device="cpu", head="none")
 
 
 def test_the_table_prints_itself_in_columns() -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from recorder_nets import SITES, Net, full_autograd, make_images, make_net, state_of
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from torchcam_suite.errors import GradientError, LayerError
 from torchcam_suite.recorder import Recorder, Site
@@ -395,3 +396,26 @@ def test_a_model_made_in_inference_mode_can_run_but_not_be_differentiated() -> N
         recorder.run(net, make_images())
     with pytest.raises(GradientError, match=r"'stem.0.weight' was made inside torch.inference_mode"):
         Recorder(net, SITES, gradients=True).__enter__()
+
+
+class Checkpointed(nn.Module):
+    """Throws away what it computed on the way, and computes it again for the gradient."""
+
+    def __init__(self, reentrant: bool) -> None:
+        super().__init__()
+        self.first, self.reentrant = nn.Conv2d(3, 4, 3), reentrant
+        self.second = nn.Sequential(nn.Conv2d(4, 2, 3), nn.Sigmoid())
+
+    def forward(self, images: Tensor) -> Tensor:
+        found = checkpoint(self.second, self.first(images), use_reentrant=self.reentrant)
+        return found.mean(dim=(2, 3))
+
+
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
+@pytest.mark.parametrize(("path", "reentrant"), [("first", True), ("second.0", False)])
+def test_what_is_computed_again_for_the_gradient_is_told(path: str, reentrant: bool) -> None:
+    net = Checkpointed(reentrant)
+    with Recorder(net, [Site(path)], gradients=True) as recorder:
+        logits = recorder.run(net, make_images(torch.float32))
+        with pytest.raises(GradientError, match=r"again for the gradient \(.*\); switch torch\.utils\.checkpoint off"):
+            recorder.gradients(logits[:, 1].sum())

@@ -220,6 +220,15 @@ def test_the_random_numbers_of_the_caller_go_on_as_before(model: Model, files: l
     assert torch.equal(torch.rand(4), expected)
 
 
+@pytest.mark.parametrize("workers", WAYS)
+def test_the_default_device_of_the_caller_does_not_matter(model: Model, files: list[Path], workers: int) -> None:
+    expected = [batch.images for batch in stream(model, files, workers=workers)]
+    with torch.device("meta"):  # whose tensors have no values
+        found = [batch.images for batch in stream(model, files, workers=workers)]
+    assert len(found) == len(expected) > 0
+    assert all(map(torch.equal, found, expected))
+
+
 def test_no_process_and_no_thread_is_left_where_the_caller_stops_early(model: Model, files: list[Path]) -> None:
     before = set(threading.enumerate())
     batches = stream(model, files, batch_size=1, workers=2)

@@ -39,8 +39,14 @@ def sigmoid(value: float) -> float:
         (np.array([2, 0]), None, [2, 0]),
         (torch.tensor([2, 0]), None, [2, 0]),
         (torch.tensor(1), None, [1, 1]),
+        ([np.int64(2), np.uint8(0)], None, [2, 0]),
+        ([torch.tensor(2), torch.tensor(0)], None, [2, 0]),
+        ([np.str_("tide"), "ember"], NAMES, [2, 0]),
     ],
-    ids="none number numbers tuple name names mixed numpy-number array tensor tensor-number".split(),
+    ids=(
+        "none number numbers tuple name names mixed numpy-number array tensor tensor-number numpy-numbers "
+        "tensor-numbers numpy-names"
+    ).split(),
 )
 def test_a_target_becomes_one_class_an_image(target: Any, names: list[str] | None, expected: list[int]) -> None:
     found = resolve(target, LOGITS, names)
@@ -116,6 +122,9 @@ def test_a_function_object_is_called_by_its_class() -> None:
         ("mos", NAMES, r"target 'mos' is no class of this model; did you mean 'moss'\?"),
         ("xyz", NAMES, "expected one of 'ember', 'moss', 'tide'"),
         ("xyz", [f"{i:03}" for i in range(20)], "'007' and 12 more"),
+        ("moss", ["moss", "tide", "moss"], "target 'moss' is the name of classes 0 and 2; give the number of one"),
+        ("moss", ["moss"] * 3, "the name of classes 0, 1 and 2"),
+        ([np.float32(1), 0], None, r"target 1\.0; expected a class number"),
         (True, None, "target True; expected a class number, a class name, or a function of the logits"),
         (1.0, None, r"target 1\.0; expected a class number"),
         ([1.0, 0], None, r"target 1\.0; expected a class number"),

@@ -1,7 +1,7 @@
 """Explain images: the engine that feeds the methods and finishes their maps."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, overload
@@ -169,10 +169,18 @@ def _sites(chosen: Chosen, model: Model, layer: str | Sequence[str] | None, resh
                 f"{chosen.method.name} explains the input and takes no layer, but got {given}; leave it out"
             )
         return {"input": INPUT}
-    names = [layer] if isinstance(layer, str) else [model.default_layer] if layer is None else list(layer)
+    names = [model.default_layer] if layer is None else _names_of(layer, model)
+    return {name: model.layers.site(name) if reshape else _spatial_site(model, name) for name in names}
+
+
+def _names_of(layer: Any, model: Model) -> list[str]:
+    names = [layer] if isinstance(layer, str) or not isinstance(layer, Iterable) else list(layer)
     if not names:
         raise LayerError(f"no layer was given; name at least one, as {model.default_layer!r}")
-    return {name: model.layers.site(name) if reshape else _spatial_site(model, name) for name in names}
+    for name in names:
+        if not isinstance(name, str):
+            raise LayerError(f"layer {name!r:.80} is no name; expected one of model.layers, as {model.default_layer!r}")
+    return names
 
 
 def _spatial_site(model: Model, name: str) -> Site:

@@ -123,7 +123,9 @@ class Explanation:
         arrays = {"maps": self.maps, "raw": self.raw, "scores": self.scores}
         if self.probabilities is not None:
             arrays["probabilities"] = self.probabilities
-        stored: dict[str, Any] = {name: tensor.float().cpu().numpy() for name, tensor in arrays.items()}
+        # NumPy has no bfloat16, and a float64 map may hold what float32 cannot
+        wide = {name: tensor.to(torch.promote_types(tensor.dtype, torch.float32)) for name, tensor in arrays.items()}
+        stored: dict[str, Any] = {name: tensor.cpu().numpy() for name, tensor in wide.items()}
         explanation = np.frombuffer(json.dumps(self.to_json()).encode(), np.uint8)
         write_atomically(path, lambda file: np.savez_compressed(file, explanation=explanation, **stored))
         return path
@@ -176,6 +178,20 @@ class Explanation:
             )
         more = f"<p>and {len(self) - 16} more</p>" if len(self) > 16 else ""
         return f"<p>{html.escape(repr(self))}</p>{''.join(cells)}{more}"
+
+
+def require_writable(path: Path) -> None:
+    """Raise `SourceError` unless a file can be made here, before the work that fills it; nothing is made yet."""
+    try:
+        folder = next(folder for folder in path.absolute().parents if folder.exists())
+        if path.is_dir():
+            raise SourceError(f"cannot write {path}: it is a folder; name a file in it")
+        if not folder.is_dir():
+            raise SourceError(f"cannot write {path}: {folder} is a file, not a folder")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise SourceError(f"cannot write {path}: no permission to write in {folder}")
+    except OSError as error:
+        raise SourceError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:

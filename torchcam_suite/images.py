@@ -75,15 +75,18 @@ def find_preprocessing(name: str | Preprocessing) -> Preprocessing:
     return PREPROCESSING[name]
 
 
-def open_picture(source: Any) -> Image.Image:
+def open_picture(source: Any, background: str = "white") -> Image.Image:
     """Open one picture as 8-bit RGB, upright.
 
-    EXIF orientation is applied, transparency is laid on white, 16-bit grey is scaled to 8 bit.
+    EXIF orientation is applied, transparency is laid on a background, 16-bit grey is scaled to 8 bit, and so is
+    floating-point grey whose values lie in [0, 1].
 
     Parameters
     ----------
     source : path, PIL image or array
         Arrays are (H, W), (H, W, 1) or (H, W, 3): uint8, or floats in [0, 1].
+    background : str
+        A colour, as Pillow calls it.
 
     Raises
     ------
@@ -93,9 +96,13 @@ def open_picture(source: Any) -> Image.Image:
     if isinstance(source, np.ndarray):
         return Image.fromarray(_pixels(source)).convert("RGB")
     if isinstance(source, Image.Image):
-        return _upright_rgb(source, "the picture")
+        return _upright_rgb(source, "the picture", background)
     if not isinstance(source, str | Path):
-        raise ImageError(f"expected a path, a PIL image or an array, found {type(source).__name__}")
+        stacked = "; tensors that are ready for the model are given as one: torch.stack(images)"
+        raise ImageError(
+            f"expected a path, a PIL image or an array, found {type(source).__name__}"
+            f"{stacked if isinstance(source, Tensor) else ''}"
+        )
     path = Path(source)
     if path.is_dir():
         raise ImageError(f"{path} is a folder; name the pictures in it")
@@ -103,7 +110,7 @@ def open_picture(source: Any) -> Image.Image:
         raise ImageError(f"no such image file: {path}")
     try:
         with Image.open(path) as image:
-            return _upright_rgb(image, str(path))
+            return _upright_rgb(image, str(path), background)
     except UnidentifiedImageError:
         raise ImageError(f"{path} is not an image that Pillow knows; expected PNG, JPEG, WebP, ...") from None
     except Image.DecompressionBombError as error:
@@ -112,19 +119,31 @@ def open_picture(source: Any) -> Image.Image:
         raise ImageError(f"{path} is damaged or cannot be read: {error}") from error
 
 
-def _upright_rgb(image: Image.Image, what: str) -> Image.Image:
+def _upright_rgb(image: Image.Image, what: str, background: str) -> Image.Image:
     try:
         image = ImageOps.exif_transpose(image)
         if image.mode.startswith("I"):
             # Pillow clips 16-bit grey at 255 instead of scaling it
             grey = np.asarray(image, np.float64) / 257
             return Image.fromarray(grey.clip(0, 255).round().astype(np.uint8)).convert("RGB")
+        if image.mode == "F":
+            return Image.fromarray(_grey_of_floats(np.asarray(image), what)).convert("RGB")
         if image.has_transparency_data:
-            white = Image.new("RGBA", image.size, "white")
-            return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
+            below = Image.new("RGBA", image.size, background)
+            return Image.alpha_composite(below, image.convert("RGBA")).convert("RGB")
         return image.convert("RGB")
     except (OSError, SyntaxError, ValueError) as error:
         raise ImageError(f"{what} is damaged: {error}") from error
+
+
+def _grey_of_floats(values: np.ndarray, what: str) -> np.ndarray:
+    # Pillow cuts the digits off, which makes black of what lies in [0, 1], and clips above 255
+    low, high = values.min(), values.max()
+    if not (np.isfinite(values).all() and low >= 0 and high <= 255):
+        raise ImageError(
+            f"{what} has floating-point pixels from {low:.6g} to {high:.6g}; expected [0, 1] or [0, 255]: scale it"
+        )
+    return np.rint(values * 255 if high <= 1 else values).astype(np.uint8)
 
 
 def _pixels(array: np.ndarray) -> np.ndarray:

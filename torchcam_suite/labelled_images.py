@@ -98,8 +98,8 @@ def labelled_folder(folder: str | Path) -> LabelledImages:
     """Find pictures in one folder a class, as `FOLDER/cat/1.jpg`; the class folder's name is the label.
 
     Class folders may hold folders. Hidden files and folders are passed over, as are files with the ending of no
-    picture. Links are followed; a folder that is met twice within a class, as by a link to its own parent, is read
-    once.
+    picture. Links are followed, but not to `folder` itself; a folder that is met twice within a class, as by a link to
+    its own parent, is read once.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ def labelled_folder(folder: str | Path) -> LabelledImages:
     classes = [Path(entry.path).name for entry in entries if entry.is_folder]
     counts, ignored = dict.fromkeys(classes, 0), len(entries) - len(classes)
     for name in classes:
-        pictures = [is_picture(path) for path in files_below(folder / name)]
+        pictures = [is_picture(path) for path in files_below(folder / name, beside=folder)]
         counts[name] = sum(pictures)
         ignored += len(pictures) - counts[name]
     if not any(counts.values()):
@@ -128,7 +128,8 @@ def labelled_folder(folder: str | Path) -> LabelledImages:
 
     def read() -> Iterator[LabelledImage]:
         for name in classes:
-            yield from (LabelledImage(Path(path), name) for path in files_below(folder / name) if is_picture(path))
+            below = files_below(folder / name, beside=folder)
+            yield from (LabelledImage(Path(path), name) for path in below if is_picture(path))
 
     return LabelledImages(folder, "folder", counts, ignored, read)
 

@@ -113,6 +113,11 @@ class LayerTable(Sequence[Layer]):
         for layer in reversed(self._layers):
             if layer.is_spatial:
                 return layer
+        if not self._layers:
+            raise LayerError(
+                "no module inside this model is called in a way that can be seen, so it has no layers; of a model that "
+                "torch.jit or torch.export made, give the nn.Module that it was made of"
+            )
         tokens = any(len(layer.output_shape) == 2 or layer.grid for layer in self)
         hint = "; if a layer gives tokens, name it and say how they are feature maps, reshape=" if tokens else ""
         raise LayerError(f"none of the {len(self)} layers gives feature maps (channels, height, width){hint}")

@@ -116,7 +116,7 @@ class Model:
     def _example(self) -> Tensor:
         """A tensor on the module's device, of the dtype in which it computes."""
         tensors = chain(self.module.parameters(), self.module.buffers())  # a generator: the first one is enough
-        return next((tensor for tensor in tensors if tensor.is_floating_point()), torch.empty(0))
+        return next((tensor for tensor in tensors if tensor.is_floating_point()), torch.empty(0, device="cpu"))
 
     def _placed(self, images: Tensor) -> Tensor:
         return images.to(self._example.device, self._example.dtype)
@@ -130,7 +130,7 @@ class Model:
     def default_layer(self) -> str:
         """The last layer with a spatial output whose positions count for the logits."""
         if self._default_layer is None:
-            image = self._placed(torch.rand(1, *self.input, generator=torch.Generator().manual_seed(0)))
+            image = self._placed(torch.rand(1, *self.input, generator=torch.Generator().manual_seed(0), device="cpu"))
             layer = find_default_layer(self.layers, self.module, self.logits, image)
             self._default_layer = layer.name if layer.calls == 1 else f"{layer.name}#{layer.calls - 1}"
         return self._default_layer
@@ -185,7 +185,7 @@ class Model:
 
         names = [keep] if isinstance(keep, str) else list(keep)
         kept = kept_layers(self.layers, names or [self.default_layer])
-        example = torch.rand(2, *self.input, generator=torch.Generator().manual_seed(0))
+        example = torch.rand(2, *self.input, generator=torch.Generator().manual_seed(0), device="cpu")
         with Recorder(self.module):  # in eval mode
             fused = fuse(self.module, [site for layer in kept for site in layer.sites], self._placed(example))
         layers = moved(kept, lambda site: Site(fused.paths[site]))
@@ -255,7 +255,7 @@ class Model:
         """
         if isinstance(images, Tensor):
             return self._placed(pictures.require_batch(images, self.input))
-        opened = [pictures.open_picture(item) for item in pictures.as_list(images)]
+        opened = map(pictures.open_picture, pictures.as_list(images))  # one at a time: photographs are large
         return self._placed(pictures.to_tensor(opened, self.input, self.preprocessing))
 
 

@@ -35,19 +35,23 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def files_below(folder: Path) -> Iterator[str]:
-    """Every file below a folder, in order, whatever links there are."""
-    met: set[tuple[int, int]] = set()
+def files_below(folder: Path, *, beside: Path | None = None) -> Iterator[str]:
+    """Every file below a folder, in order, whatever links there are; links to the folder `beside` are not followed."""
+    met = set() if beside is None else {_identity(beside)}
     waiting = [str(folder)]
     while waiting:
         here = waiting.pop()
-        status = Path(here).stat()
-        if (status.st_dev, status.st_ino) in met:
+        if (identity := _identity(here)) in met:
             continue
-        met.add((status.st_dev, status.st_ino))
+        met.add(identity)
         entries = entries_of(here)
         yield from (entry.path for entry in entries if not entry.is_folder)
         waiting += reversed([entry.path for entry in entries if entry.is_folder])
+
+
+def _identity(folder: str | Path) -> tuple[int, int]:
+    status = Path(folder).stat()
+    return status.st_dev, status.st_ino
 
 
 def is_picture(path: str) -> bool:

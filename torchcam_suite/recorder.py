@@ -181,12 +181,14 @@ class Recorder:
         Raises
         ------
         GradientError
-            The score is not a single value, carries no graph, or does not depend on a captured layer.
+            The score is not a single value, carries no graph, or does not depend on a captured layer; or the model
+            computes a part of itself again for the gradient.
         """
         self._require_differentiable(score)
         sites = list(dict.fromkeys(self._sites))
         leaves = [self._tracked[site] for site in sites]
-        found = torch.autograd.grad(score, leaves, retain_graph=retain_graph, allow_unused=True)
+        with _checkpoints_told():
+            found = torch.autograd.grad(score, leaves, retain_graph=retain_graph, allow_unused=True)
         arrived = {site: gradient for site, gradient in zip(sites, found, strict=True) if gradient is not None}
         missing = [str(site) for site in sites if site not in arrived and site not in optional]
         if missing:
@@ -347,6 +349,19 @@ def _frozen(module: nn.Module) -> Iterator[None]:
     finally:
         for parameter in trainable:
             parameter.requires_grad_(True)
+
+
+@contextmanager
+def _checkpoints_told() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        if "checkpoint" not in str(error):
+            raise
+        raise GradientError(
+            f"the model computes a part of itself again for the gradient ({str(error).splitlines()[0]:.100}); switch "
+            "torch.utils.checkpoint off, as by model.set_grad_checkpointing(False): only training needs it"
+        ) from error
 
 
 def _require_normal_tensors(module: nn.Module) -> None:

@@ -2,7 +2,7 @@
 
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -16,7 +16,7 @@ from torchcam_suite.architectures import ARCHITECTURES, ArticleNet
 from torchcam_suite.architectures.recipe_source import PREFIX, from_recipe
 from torchcam_suite.architectures.trained import TRAINED_SUFFIX, open_trained
 from torchcam_suite.errors import AssumptionWarning, HeadError, LayerError, SourceError
-from torchcam_suite.grids import Output, channels_last, find_grids
+from torchcam_suite.grids import Ambiguity, Output, channels_last, find_grids
 from torchcam_suite.images import InputSpec, Preprocessing
 from torchcam_suite.layers import Layer, LayerTable
 from torchcam_suite.models import Head, Model
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 # converters and torchvision are imported where they are used: they take seconds, and a torch module needs neither
 
 PreprocessingName = str | Preprocessing
+
+# Keras' layers of attention that hold layers of their own, whose outputs have an axis for the heads
+_ATTENTION = frozenset({"MultiHeadAttention", "GroupedQueryAttention", "GroupQueryAttention"})
 
 
 def load(
@@ -207,7 +210,12 @@ def _from_bundle(
         input=spec,
         preprocessing=pictures.find_preprocessing(manifest["preprocessing"] or default),
         # the converter puts all maps channels first, and leaves tokens as they are
-        layers=_table(layers, spec, lambda layer: False if len(layer.output_shape) == 3 else None),
+        layers=_table(
+            layers,
+            spec,
+            lambda layer: False if len(layer.output_shape) == 3 else None,
+            {row.name for row in bundle.layers if row.class_name in _ATTENTION},
+        ),
         head=head or (manifest["head"] or {"activation": "none"})["activation"],
         name=bundle.path.name,
         class_names=manifest["class_names"],
@@ -279,14 +287,18 @@ def _from_module(
     spec = InputSpec(*_image_size(input_size or 224))
     if input_size is None or not isinstance(input_size, tuple) or len(input_size) != 3:
         spec = spec._replace(channels=_input_channels(module))
-    like = next(iter([*module.parameters(), *module.buffers()]), torch.empty(0))
-    example = torch.rand(1, *spec, generator=torch.Generator().manual_seed(0))
+    like = next(iter([*module.parameters(), *module.buffers()]), torch.empty(0, device="cpu"))
+    example = torch.rand(1, *spec, generator=torch.Generator().manual_seed(0), device="cpu")
     example = example.to(like.device, like.dtype if like.is_floating_point() else torch.float32)
     try:
         calls, output = layer_calls(module, example)
     except LayerError:
         raise
     except Exception as error:
+        if isinstance(module, torch.jit.ScriptModule):
+            raise SourceError(
+                "layers of a module that torch.jit.script made cannot be seen; give the nn.Module that it was made of"
+            ) from error
         raise SourceError(
             f"{type(module).__name__} does not take an image of {tuple(spec)} ({type(error).__name__}: {error}); "
             f"say input_size=(channels, height, width)"
@@ -322,10 +334,31 @@ def _from_module(
     )
 
 
-def _table(layers: Sequence[Layer], spec: InputSpec, is_channels_last: Callable[[Layer], bool | None]) -> LayerTable:
-    outputs = [Output(layer.output_shape, is_channels_last(layer)) for layer in layers]
+def _table(
+    layers: Sequence[Layer],
+    spec: InputSpec,
+    is_channels_last: Callable[[Layer], bool | None],
+    attention: Set[str] = frozenset(),
+) -> LayerTable:
+    """The table, every layer's output recognised; inside the layers named in `attention`, three axes are no map."""
+    heads = [len(layer.output_shape) == 3 and _is_inside(layer.name, attention) for layer in layers]
+    outputs = [
+        Output(() if of_heads else layer.output_shape, is_channels_last(layer))
+        for layer, of_heads in zip(layers, heads, strict=True)
+    ]
     grids = find_grids(outputs, (spec.height, spec.width))
-    return LayerTable([replace(layer, grid=grid) for layer, grid in zip(layers, grids, strict=True)])
+    no_map = Ambiguity("gives what heads of attention compute of each other's tokens, which is no map of the picture")
+    return LayerTable(
+        [
+            replace(layer, grid=no_map if of_heads else grid)
+            for layer, grid, of_heads in zip(layers, grids, heads, strict=True)
+        ]
+    )
+
+
+def _is_inside(name: str, layers: Set[str]) -> bool:
+    parts = name.split("/")
+    return any("/".join(parts[:i]) in layers for i in range(1, len(parts)))
 
 
 def _input_channels(module: nn.Module) -> int:
@@ -345,7 +378,7 @@ def _require_as_many_names_as_classes(model: Model) -> None:
     if model.class_names is None:
         return
     with torch.no_grad():
-        outputs = model.logits(model.prepare(torch.zeros(1, *model.input))).shape[1]
+        outputs = model.logits(model.prepare(torch.zeros(1, *model.input, device="cpu"))).shape[1]
     classes = max(2, outputs)
     if len(model.class_names) != classes:
         raise SourceError(f"{len(model.class_names)} class names for a model with {classes} classes")

@@ -201,7 +201,7 @@ def _choose_workers(sources: Sequence[Any], batches: _Batches, device: torch.dev
 def _read(
     model: Model, batches: _Batches, workers: int, on_error: OnError, unreadable: list[Unreadable]
 ) -> Iterator[Batch]:
-    like = model.prepare(torch.zeros(1, *model.input))
+    like = model.prepare(torch.zeros(1, *model.input, device="cpu"))
     for decoded in _decoded(batches, workers, pin_memory=like.device.type == "cuda"):
         if decoded.unreadable and on_error == "raise":
             raise ImageError(decoded.unreadable[0].reason)
@@ -226,7 +226,8 @@ def _decoded(batches: _Batches, workers: int, *, pin_memory: bool) -> Iterator[_
         multiprocessing_context=_forking() if workers and sys.platform == "linux" else None,
     )
     try:
-        with _forking_is_meant():
+        # the seed is drawn on the default device, which may be another than that of the generator
+        with _forking_is_meant(), torch.device("cpu"):
             found = iter(loader)
         yield from found
     except RuntimeError as error:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -115,7 +115,8 @@ def part_of(target: Target, positions: Sequence[int]) -> Target:
     return [target[i] for i in positions]
 
 
-def _index(target: object, classes: int, class_names: Sequence[str] | None) -> int:
+def _index(target: Any, classes: int, class_names: Sequence[str] | None) -> int:
+    target = plain(target)
     if isinstance(target, str):
         if class_names is None:
             raise TargetError(
@@ -127,7 +128,10 @@ def _index(target: object, classes: int, class_names: Sequence[str] | None) -> i
                 f"; did you mean {' or '.join(map(repr, near))}?" if near else f"; expected one of {_some(class_names)}"
             )
             raise TargetError(f"target {target!r} is no class of this model{hint}")
-        return list(class_names).index(target)
+        places = [index for index, name in enumerate(class_names) if name == target]
+        if len(places) > 1:
+            raise TargetError(f"target {target!r} is the name of classes {_and(places)}; give the number of one")
+        return places[0]
     if isinstance(target, bool) or not isinstance(target, int):
         raise TargetError(f"target {target!r}; expected a class number, a class name, or a function of the logits")
     if not 0 <= target < classes:
@@ -140,6 +144,10 @@ def _one_score_each(scores: Tensor, count: int) -> Tensor:
         given = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
         raise TargetError(f"the target function gave {given} for {count} images; expected a tensor ({count},)")
     return scores
+
+
+def _and(numbers: Sequence[int]) -> str:
+    return f"{', '.join(map(str, numbers[:-1]))} and {numbers[-1]}"
 
 
 def _some(names: Sequence[str], most: int = 8) -> str:

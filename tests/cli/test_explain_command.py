@@ -1,6 +1,7 @@
 """`explain` writes what it says, prints data on stdout, and everything else on stderr."""
 
 import json
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from commands import Run
 from PIL import Image
 
 from torchcam_suite import Explanation, explain, load
+from torchcam_suite.present.comparison import compare
 
 
 @pytest.fixture
@@ -209,13 +211,44 @@ def test_a_picture_that_is_none_is_told(kind: str, families: Path, tmp_path: Pat
     assert ("no such image file" if kind == "missing" else "is not an image that Pillow knows") in found.stderr
 
 
-def test_a_folder_that_cannot_be_written_is_told(
-    families: Path, pictures: list[Path], tmp_path: Path, run: Run
-) -> None:
+@pytest.mark.parametrize("command", ["explain", "score-maps", "crosscheck"])
+def test_a_place_that_cannot_be_written_is_told_before_the_work(command: str, tmp_path: Path, run: Run) -> None:
     (tmp_path / "file").write_text("in the way")
-    found = run("explain", families, pictures[0], "--preprocess", "unit", "-o", tmp_path / "file" / "out")
+    # neither of them is there: what is told first would be that
+    found = run(command, tmp_path / "model.h5", tmp_path / "cat.png", "-o", tmp_path / "file" / "out")
     assert found.status == 1
     assert "cannot write" in found.stderr
+    assert f"{tmp_path / 'file'} is a file, not a folder" in " ".join(found.stderr.split())
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+def test_no_picture_is_overwritten(families: Path, tmp_path: Path, run: Run) -> None:
+    """The second time, the pictures that the first wrote are among those that are given."""
+    Image.new("RGB", (64, 64), "red").save(tmp_path / "cat.png")
+    for status in (0, 1):
+        before = {path: path.read_bytes() for path in tmp_path.glob("*.png")}
+        found = run("explain", families, *sorted(before), "--preprocess", "unit", "-o", tmp_path)
+        assert found.status == status
+        assert {path: path.read_bytes() for path in before} == before
+    assert "comparison.png is one of the pictures and would be overwritten; choose another" in found.stderr
+
+
+def test_photographs_are_not_all_kept_as_they_are(
+    families: Path, tmp_path: Path, out: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (300, 600, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "photo.png")
+    command, sizes = import_module("torchcam_suite.cli.explain"), []
+
+    def draw(shown: list[np.ndarray], *arguments: Any, **options: Any) -> Image.Image:
+        sizes.extend(picture.shape for picture in shown)
+        return compare(shown, *arguments, **options)
+
+    monkeypatch.setattr(command, "compare", draw)
+    run("explain", families, tmp_path / "photo.png", "--preprocess", "unit", "-o", out)
+    assert sizes == [(128, 256, 3)]
+    assert opened(out / "photo_gradcam_max_pooling2d_3.png").shape == (300, 600, 3)
+    assert opened(out / "comparison.png").shape[0] > 128
 
 
 def test_stdout_of_the_process_is_pure_json(families: Path, pictures: list[Path], out: Path, shell: Run) -> None:

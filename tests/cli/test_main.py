@@ -1,8 +1,11 @@
 """Exit statuses, help, and where what is printed."""
 
+import os
 import re
 import shlex
-from importlib.metadata import entry_points
+import subprocess
+import sys
+from importlib.metadata import entry_points, version
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,6 +16,8 @@ from safetensors.numpy import load_file, save_file
 
 from converters import convert
 from torchcam_suite.cli import app, main
+from torchcam_suite.cli.options import parse_target
+from torchcam_suite.errors import TargetError
 
 COMMANDS = ["convert", "verify", "layers", "methods", "explain", "score-maps", "demo"]
 
@@ -54,6 +59,10 @@ def test_all_commands_are_listed(run: Run) -> None:
     found = run("--help")
     assert found.status == 0
     assert [name for name in COMMANDS if re.search(rf"^│ {name} ", found.stdout, re.MULTILINE)] == COMMANDS
+
+
+def test_the_version_is_that_of_the_package(run: Run) -> None:
+    assert run("--version") == (0, f"{version('torchcam-suite')}\n", "")
 
 
 @pytest.mark.parametrize(
@@ -107,6 +116,28 @@ def test_square_brackets_in_a_message_are_printed(run: Run) -> None:
     assert "'[bold]model[/bold]' is nothing that can be opened" in found.stderr
 
 
+@pytest.mark.parametrize(
+    ("text", "names", "target"),
+    [
+        (None, ["cat"], None),
+        ("cat", ["cat", "dog"], "cat"),
+        ("bird", None, "bird"),
+        ("1", ["cat", "dog"], 1),
+        ("-1", ["cat", "dog"], -1),
+        ("1", ["0", "1"], 1),
+        ("10", ["1", "10", "2"], "10"),
+        ("2", ["1", "10", "2"], 2),
+    ],
+)
+def test_a_target_is_a_number_or_a_name(text: str | None, names: list[str] | None, target: int | str | None) -> None:
+    assert parse_target(text, names) == target
+
+
+def test_a_target_that_is_the_number_of_one_class_and_the_name_of_another_is_refused() -> None:
+    with pytest.raises(TargetError, match=r"--target 1 is the number of class '10' and the name of class number 0; "):
+        parse_target("1", ["1", "10", "2"])
+
+
 @pytest.fixture
 def damaged_bundle(families: Path, tmp_path: Path) -> Path:
     """A bundle whose weights are not those that its certificate speaks of."""
@@ -131,6 +162,16 @@ def test_the_statuses_reach_the_shell(arguments: list[str], status: int, shell: 
     assert found.status == status
     assert "Traceback" not in found.stderr
     assert bool(found.stdout) is (status == 0)
+
+
+def test_a_name_that_is_not_utf_8_is_printed_as_it_is(data: Path, tmp_path: Path) -> None:
+    written = tmp_path / os.fsdecode(b"caf\xe9.npz")
+    code = "from torchcam_suite.cli import main; main()"
+    arguments = ["features", data / "tcav_families/model.h5", data / "tcav_families/images", "-o", written]
+    strict = os.environ | {"PYTHONIOENCODING": "utf-8:strict"}
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, env=strict, timeout=300)
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, os.fsencode(written))
+    assert written.exists()
 
 
 def test_the_console_script_is_this_command_line() -> None:

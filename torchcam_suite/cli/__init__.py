@@ -4,7 +4,10 @@ Exit status: 0 done; 1 an error that the message explains; 2 wrong usage; 3 a pr
 130 a cross-check or a training was interrupted.
 """
 
+import io
 import sys
+from importlib import metadata
+from typing import Annotated
 
 import typer
 from rich.text import Text
@@ -28,13 +31,29 @@ from torchcam_suite.cli.verify import verify
 from torchcam_suite.errors import ParityError, TorchcamError
 
 app = typer.Typer(
-    help="See what an image classifier looks at, whatever framework it was trained in.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        print(metadata.version("torchcam-suite"))
+        raise typer.Exit
+
+
+@app.callback()
+def _about(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """See what an image classifier looks at, whatever framework it was trained in."""
+
+
 _COMMANDS = (
     *(convert, verify, layers, methods, explain, compare, crosscheck, score_maps),
     *(evaluate, tcav, features, data, train),
@@ -47,6 +66,8 @@ app.command()(demo)
 
 def main() -> None:
     """Run the command line."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # names of files need not be Unicode, and are printed as is
     try:
         app(prog_name="torchcam-suite")
     except ParityError as error:

@@ -26,7 +26,7 @@ from torchcam_suite.cli.output import log, print_json, status, warnings_on_stder
 from torchcam_suite.crosscheck import LIBRARIES, CrossCheck, Interrupted
 from torchcam_suite.crosscheck import crosscheck as crosscheck_images
 from torchcam_suite.errors import ParityError, SourceError
-from torchcam_suite.explanation import write_atomically
+from torchcam_suite.explanation import require_writable, write_atomically
 from torchcam_suite.models import Model
 
 
@@ -75,6 +75,8 @@ def crosscheck(
 
     [dim]Example:  torchcam-suite crosscheck model.bundle cat.jpg --layer conv2d_6 -o out[/]
     """
+    if out is not None:
+        require_writable(out / "crosscheck.json")
     with warnings_on_stderr():
         with status(f"opening {model}"):
             opened = open_model(
@@ -82,7 +84,7 @@ def crosscheck(
             )
         asked: dict[str, Any] = {
             "layer": layer,
-            "target": parse_target(target),
+            "target": parse_target(target, opened.class_names),
             "methods": "all" if method == ["all"] else method,
             "libraries": library,
             "slow": slow,

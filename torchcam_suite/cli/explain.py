@@ -1,6 +1,7 @@
 """`torchcam-suite explain`."""
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,11 +38,11 @@ from torchcam_suite.cli.output import (
 )
 from torchcam_suite.errors import SourceError, TorchcamError
 from torchcam_suite.explain import explain as explain_images
-from torchcam_suite.explanation import Explanation, write_atomically
+from torchcam_suite.explanation import Explanation, require_writable, write_atomically
 from torchcam_suite.images import open_picture, region
 from torchcam_suite.models import Model
 from torchcam_suite.present.comparison import compare
-from torchcam_suite.present.overlay import colorize, overlay, save_png
+from torchcam_suite.present.overlay import colorize, overlay, save_png, shrunk
 from torchcam_suite.shown_names import short_names
 
 
@@ -105,13 +106,15 @@ def explain(
     texts = split_options(option or [])
     require_used(given, texts, methods)
     chosen = {name: _options(name, given, texts) for name in methods}
-    colorize(np.zeros((1, 1)), colormap)  # an unknown colour map is told before the work, not after
+    # what cannot be drawn or written is told before the work, not after
+    colorize(np.zeros((1, 1)), colormap)
+    require_writable(out / "explanation.json")
     with warnings_on_stderr():
         with status(f"opening {model}"):
             opened = open_model(
                 model, weights, input_size, preprocess, classes, device, no_cache, input, output, custom
             )
-        found, complete = explain_all(opened, images, chosen, layer, parse_target(target))
+        found, complete = explain_all(opened, images, chosen, layer, parse_target(target, opened.class_names))
         drawing: dict[str, Any] = {"colormap": colormap, "strength": strength}
         drawing["interpolation"] = interpolation or texts.get("interpolation", "bilinear")
         written = write_all(opened, images, found, out, drawing)
@@ -185,21 +188,38 @@ def write_all(
     """Write the grid, one overlay an image and explanation, the maps and explanation.json; the grid comes first."""
     import json
 
-    seen = [np.asarray(region(open_picture(image), model.preprocessing)) for image in images]
+    stems, tags = image_file_names(images), [f"{item.method}_{file_name(item.layer)}" for item in found]
+    drawn, overlays = out / "comparison.png", [[out / f"{stem}_{tag}.png" for stem in stems] for tag in tags]
+    _require_none_of(images, [drawn, *chain.from_iterable(overlays)])
     try:
-        written = [save_png(compare(seen, found, **drawing), out / "comparison.png")]
-        stems = image_file_names(images)
-        for item in found:
-            tag = f"{item.method}_{file_name(item.layer)}"
-            for i, picture in enumerate(seen):
-                blended = overlay(picture, item.maps[i].cpu().numpy(), **drawing)
-                written.append(save_png(blended, out / f"{stems[i]}_{tag}.png"))
-            written.append(item.save(out / f"{tag}.npz"))
+        small = [shrunk(_seen(image, model), _SHOWN) for image in images]
+        save_png(compare(small, found, **drawing), drawn)
+        for i, image in enumerate(images):
+            picture = _seen(image, model)
+            for item, files in zip(found, overlays, strict=True):
+                save_png(overlay(picture, item.maps[i].cpu().numpy(), **drawing), files[i])
+        maps = [item.save(out / f"{tag}.npz") for tag, item in zip(tags, found, strict=True)]
         about = json.dumps([item.to_json() for item in found], indent=2).encode()
         write_atomically(out / "explanation.json", lambda file: file.write(about))
     except OSError as error:
         raise SourceError(f"cannot write to {out}: {error}") from error
-    return [*written, out / "explanation.json"]
+    by_explanation = [[*files, file] for files, file in zip(overlays, maps, strict=True)]
+    return [drawn, *chain.from_iterable(by_explanation), out / "explanation.json"]
+
+
+def _require_none_of(images: Sequence[Path], written: Sequence[Path]) -> None:
+    given = {image.resolve() for image in images}
+    for path in written:
+        if path.resolve() in given:
+            raise SourceError(f"{path} is one of the pictures and would be overwritten; choose another folder (--out)")
+
+
+_SHOWN = 256  # pixels of the longest side of a picture in the grid
+
+
+def _seen(image: Path, model: Model) -> np.ndarray:
+    """What the model sees of a picture, in its own resolution."""
+    return np.asarray(region(open_picture(image), model.preprocessing))
 
 
 def _options(name: str, given: Mapping[str, Any], texts: Mapping[str, str]) -> dict[str, Any]:

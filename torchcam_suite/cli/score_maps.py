@@ -28,7 +28,7 @@ from torchcam_suite.cli.options import (
 )
 from torchcam_suite.cli.output import data, exit_unless, log, print_json, print_table, status, warnings_on_stderr
 from torchcam_suite.errors import SourceError
-from torchcam_suite.explanation import Explanation, write_atomically
+from torchcam_suite.explanation import Explanation, require_writable, write_atomically
 from torchcam_suite.metrics.faithfulness import METRICS, choose_metrics
 from torchcam_suite.metrics.faithfulness import score_maps as score_explanation
 from torchcam_suite.metrics.figure import ARROWS, Figure
@@ -83,13 +83,15 @@ def score_maps(
     chosen = choose_metrics(metric, masks=masks is not None)
     methods = list(dict.fromkeys(method or ["gradcam"]))
     asked = _options(methods, split_options(option or []))
+    if out is not None:
+        require_writable(out)
     with warnings_on_stderr():
         with status(f"opening {model}"):
             opened = open_model(
                 model, weights, input_size, preprocess, classes, device, no_cache, input, output, custom
             )
         known = None if masks is None else load_masks(masks, images, opened)
-        explanations, complete = explain_all(opened, images, asked, layer, parse_target(target))
+        explanations, complete = explain_all(opened, images, asked, layer, parse_target(target, opened.class_names))
         rows = [
             Row(found, score_explanation(opened, images, found, metrics=chosen, masks=known, progress=True))
             for found in explanations
