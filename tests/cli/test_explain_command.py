@@ -256,3 +256,16 @@ def test_stdout_of_the_process_is_pure_json(families: Path, pictures: list[Path]
     assert found.status == 0
     assert json.loads(found.stdout)["files"]
     assert len(found.stderr.splitlines()) == 1
+
+
+def test_the_grid_has_as_many_rows_as_a_viewer_opens(
+    families: Path, pictures: list[Path], out: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(import_module("torchcam_suite.cli.explain"), "_MOST_ROWS", 2)
+    found = run("explain", families, *pictures[:3], "--preprocess", "unit", "-o", out)
+    assert found.status == 0
+    assert "comparison.png shows the first 2 of 3 pictures\n" in found.stderr
+    assert len(list(out.glob("*_gradcam_*.png"))) == 3
+    two = opened(out / "comparison.png").shape[0]
+    run("explain", families, *pictures[:2], "--preprocess", "unit", "-o", out)
+    assert opened(out / "comparison.png").shape[0] == two

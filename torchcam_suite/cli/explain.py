@@ -192,7 +192,7 @@ def write_all(
     drawn, overlays = out / "comparison.png", [[out / f"{stem}_{tag}.png" for stem in stems] for tag in tags]
     _require_none_of(images, [drawn, *chain.from_iterable(overlays)])
     try:
-        small = [shrunk(_seen(image, model), _SHOWN) for image in images]
+        small = [shrunk(_seen(image, model), _SHOWN) for image in images[:_MOST_ROWS]]
         save_png(compare(small, found, **drawing), drawn)
         for i, image in enumerate(images):
             picture = _seen(image, model)
@@ -203,6 +203,8 @@ def write_all(
         write_atomically(out / "explanation.json", lambda file: file.write(about))
     except OSError as error:
         raise SourceError(f"cannot write to {out}: {error}") from error
+    if len(images) > _MOST_ROWS:
+        log.print(f"{drawn.name} shows the first {_MOST_ROWS} of {len(images)} pictures", soft_wrap=True)
     by_explanation = [[*files, file] for files, file in zip(overlays, maps, strict=True)]
     return [drawn, *chain.from_iterable(by_explanation), out / "explanation.json"]
 
@@ -215,6 +217,7 @@ def _require_none_of(images: Sequence[Path], written: Sequence[Path]) -> None:
 
 
 _SHOWN = 256  # pixels of the longest side of a picture in the grid
+_MOST_ROWS = 50  # of the grid: viewers do not open pictures of tens of thousands of pixels
 
 
 def _seen(image: Path, model: Model) -> np.ndarray:
