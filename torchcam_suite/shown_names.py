@@ -46,3 +46,14 @@ def _without_middle(name: str, width: int) -> str:
         return name
     head = (width - 1) // 3
     return f"{name[:head]}…{name[len(name) - (width - 1 - head) :]}"
+
+
+def plain_text(name: str) -> str:
+    r"""A name as Matplotlib draws it letter by letter: no mathematics; the numbers of bytes that are not UTF-8.
+
+    Examples
+    --------
+    >>> print(plain_text("$5 to $10"))
+    \$5 to \$10
+    """
+    return name.encode("utf-8", "backslashreplace").decode().replace("$", r"\$")

@@ -13,6 +13,7 @@ from torchcam_suite.explanation import write_atomically
 from torchcam_suite.present.map_colours import RAMP, Colouring, colouring
 from torchcam_suite.present.map_layout import apart, fitted, grid_cells, thumbnail_order
 from torchcam_suite.present.thumbnails import as_pixels, thumbnails
+from torchcam_suite.shown_names import plain_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -101,7 +102,7 @@ def feature_map(
     else:
         _draw_map(axes, embedding, shown, colours, style, thumbnail, side)
     _draw_legend(figure, axes, colours, style)
-    figure.text(0.15 / width, 1 - 0.28 / height, _plain(title or heading(embedding)), fontsize=11)
+    figure.text(0.15 / width, 1 - 0.28 / height, plain_text(title or heading(embedding)), fontsize=11)
     figure.text(0.15 / width, 0.12 / height, footing(embedding), fontsize=7.5, color=_MUTED)
     return figure
 
@@ -248,7 +249,7 @@ def _outlines(colours: Colouring, count: int) -> "list[MarkerPath | None]":
     height = 7.0 if count <= 2000 else 5.0
 
     def outline(name: str) -> "MarkerPath":
-        whole = TextPath((0, 0), _plain(_short(name)), size=height)
+        whole = TextPath((0, 0), plain_text(_short(name)), size=height)
         box = whole.get_extents()
         return whole.transformed(Affine2D().translate(-(box.x0 + box.x1) / 2, -(box.y0 + box.y1) / 2))
 
@@ -317,7 +318,7 @@ def _draw_legend(figure: "Figure", axes: "Axes", colours: Colouring, style: str)
 def _entries(colours: Colouring) -> list[str]:
     """The groups in the legend, each with its number of images."""
     counts = np.bincount(colours.group, minlength=len(colours.names))
-    return [f"{_plain(_short(name))} ({count:,})" for name, count in zip(colours.names, counts, strict=True)]
+    return [f"{plain_text(_short(name))} ({count:,})" for name, count in zip(colours.names, counts, strict=True)]
 
 
 def _legend_width(colours: Colouring) -> float:
@@ -343,8 +344,3 @@ def _draw_colour_bar(figure: "Figure") -> None:
 
 def _short(name: str) -> str:
     return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 9]}…{name[-8:]}"
-
-
-def _plain(text: str) -> str:
-    """Without what Matplotlib would take for mathematics; of a name that is not UTF-8, the bytes as numbers."""
-    return text.encode("utf-8", "backslashreplace").decode().replace("$", r"\$")

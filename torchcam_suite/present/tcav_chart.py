@@ -8,7 +8,7 @@ from torchcam_suite.concepts.result import TcavResult, TcavRow
 from torchcam_suite.errors import ConceptError, ImageError, MissingLibraryError
 from torchcam_suite.explanation import write_atomically
 from torchcam_suite.present.map_colours import PALETTE
-from torchcam_suite.shown_names import shorten
+from torchcam_suite.shown_names import plain_text, shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -115,7 +115,7 @@ def chart(result: TcavResult, *, target: str | None = None) -> "Figure":
     rows = [row for found in panels.values() for row in found]
     layers = list(dict.fromkeys(row.layer for row in rows))
     width, room = _widths(len(result.concepts), len(layers))
-    names = [_plain(name) for name in shorten(result.concepts, _LONGEST)]
+    names = [plain_text(name) for name in shorten(result.concepts, _LONGEST)]
     slanted = _LETTER * max(map(len, names)) > room
     below = _SLANTED * max(map(len, names)) if slanted else 0.0
     height = 1.2 + _LINE * len(layers) / 2 + (_PANEL + below) * len(panels)
@@ -127,7 +127,7 @@ def chart(result: TcavResult, *, target: str | None = None) -> "Figure":
         _draw_panel(axes, found, result.concepts, layers)
         _name_concepts(axes, names, slanted=slanted)
         axes.set_xlim(-0.5 - margin, len(result.concepts) - 0.5 + margin)
-        axes.set_title(_plain(title), fontsize=10, loc="left", fontweight="bold")
+        axes.set_title(plain_text(title), fontsize=10, loc="left", fontweight="bold")
     figure.supxlabel(footing(result, rows), fontsize=7.5, color=_MUTED)
     _draw_legend(figure, layers, rows)
     return figure
@@ -205,7 +205,9 @@ def _draw_legend(figure: "Figure", layers: Sequence[str], rows: Sequence[TcavRow
     from matplotlib.patches import Patch
 
     names = shorten(layers, _LONGEST)
-    handles: list[Any] = [Patch(label=_plain(name), **_style(number, solid=True)) for number, name in enumerate(names)]
+    handles: list[Any] = [
+        Patch(label=plain_text(name), **_style(number, solid=True)) for number, name in enumerate(names)
+    ]
     seen = {row.verdict for row in rows}
     for verdict, meaning in _MEANINGS.items():
         if verdict in seen:
@@ -215,8 +217,3 @@ def _draw_legend(figure: "Figure", layers: Sequence[str], rows: Sequence[TcavRow
                 handles[-1].set_markerfacecolor("white")
     handles.append(Line2D([], [], color=_MUTED, linestyle=(0, (5, 3)), linewidth=0.9, label="0.5: as often up as down"))
     figure.legend(handles=handles, loc="outside upper left", ncols=2, frameon=False, fontsize=8)
-
-
-def _plain(text: str) -> str:
-    """Without what Matplotlib would take for mathematics; of a name that is not UTF-8, the bytes as numbers."""
-    return text.encode("utf-8", "backslashreplace").decode().replace("$", r"\$")
