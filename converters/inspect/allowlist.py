@@ -5,7 +5,7 @@ from collections.abc import Iterator, Set
 from typing import Any
 
 from converters import keras_names
-from converters.errors import CheckpointError, UnsafeCheckpointError
+from converters.errors import CheckpointError, UnsafeCheckpointError, UnsupportedModelError
 
 JsonObject = dict[str, Any]
 
@@ -131,6 +131,11 @@ def _refuse_object(node: JsonObject, path: str, allow: Set[str]) -> None:
         _refuse_function(node, path, allow)
         return
     _refuse_registered_name(class_name, registered, path)
+    if module is None and _is_bare_operation(class_name, node):
+        raise UnsupportedModelError(
+            f"{path} is an operation between layers, as x + y or keras.ops.relu(x), which Keras 3 writes to .h5 in a "
+            f"way that it cannot read itself; save the model as .keras: model.save('model.keras')"
+        )
     if class_name in {"TFOpLambda", "SlicingOpLambda"}:
         _refuse_tensor_function(node, path)
     elif module in keras_names.OPERATION_MODULES:
@@ -149,6 +154,18 @@ def _refuse_object(node: JsonObject, path: str, allow: Set[str]) -> None:
             f"custom='module:{class_name}', on the command line --custom module:{class_name}"
         )
     _refuse_array(class_name, node, path)
+
+
+def _is_bare_operation(class_name: str, node: JsonObject) -> bool:
+    """Whether an entry of Keras 3's .h5 is an operation: one that no layer is called, or one with two operands.
+
+    A layer such as Add is given one list.
+    """
+    calls = node.get("inbound_nodes")
+    if class_name not in keras_names.OPERATIONS or not isinstance(calls, list):
+        return False
+    arguments = [call["args"] for call in calls if isinstance(call, dict) and isinstance(call.get("args"), list)]
+    return bool(arguments) and (class_name not in _KNOWN or any(len(given) > 1 for given in arguments))
 
 
 def _refuse_dangerous(class_name: str, path: str) -> None:

@@ -68,7 +68,7 @@ def write(keras: Any, number: int, kind: Kind, folder: Path) -> Path:
     shape = model.inputs[0].shape[1:]
     x = np.random.default_rng(1).uniform(0, 1, (5, *shape)).astype("float32")
     np.savez(folder / "expected.npz", x=x, y=predictions(keras, kind, model, x))
-    shapes = {layer.name: list(layer.output.shape[1:]) for layer in model.layers[1:] if once(layer)}
+    shapes = {layer.name: list(layer.output.shape[1:]) for layer in model.layers[1:] if has_a_tap(layer)}
     (folder / "shapes.json").write_text(json.dumps(shapes))
     return folder
 
@@ -94,9 +94,10 @@ def classifier(keras: Any, kind: Kind) -> Any:
     return keras.Model(images, keras.layers.Dense(3, activation="softmax", name="head")(flat))
 
 
-def once(layer: Any) -> bool:
-    """Whether the layer was called once, so that it has one output."""
-    return len(layer._inbound_nodes) == 1 and not isinstance(layer.output, list)
+def has_a_tap(layer: Any) -> bool:
+    """Whether the layer was called once, gives one output, and is no function of Keras 2, which may have no tap."""
+    once = len(layer._inbound_nodes) == 1 and not isinstance(layer.output, list)
+    return once and type(layer).__name__ not in {"TFOpLambda", "SlicingOpLambda"}
 
 
 def randomise(model: Any) -> None:

@@ -39,6 +39,35 @@ def functions(k: Any, maps: Any) -> Any:
     return tf.concat([tf.sqrt(tf.square(maps) + 1.0), tf.nn.relu6(maps)], axis=-1)
 
 
+def attention_written_out(k: Any, maps: Any) -> Any:
+    """With a shortcut; its heads and their scores have four axes and are no maps."""
+    reshape, transpose, softmax, matmul = of_tensors(k)
+
+    def heads(x: Any) -> Any:
+        return transpose(reshape(k.layers.Dense(6)(x), (-1, 90, 2, 3)), (0, 2, 1, 3))
+
+    x = reshape(maps, (-1, 90, 6))
+    query, key, value = heads(x), heads(x), heads(x)
+    scores = softmax(matmul(query, transpose(key, (0, 1, 3, 2))) * 3**-0.5)
+    return x + k.layers.Dense(6)(reshape(transpose(matmul(scores, value), (0, 2, 1, 3)), (-1, 90, 6)))
+
+
+def gate_written_out(k: Any, maps: Any) -> Any:
+    """Squeeze and excitation: a Reshape that only adds axes, and maps times what it gives."""
+    reshape, *_ = of_tensors(k)
+    gate = k.layers.Dense(6, activation="sigmoid")(k.layers.GlobalAveragePooling2D()(maps))
+    return maps * reshape(gate, (-1, 1, 1, 6))
+
+
+def of_tensors(k: Any) -> tuple[Any, Any, Any, Any]:
+    """Reshape, transpose, softmax and matmul of either generation."""
+    if k.__name__ == "keras":
+        return k.ops.reshape, k.ops.transpose, k.ops.softmax, k.ops.matmul
+    import tensorflow as tf
+
+    return tf.reshape, tf.transpose, tf.nn.softmax, tf.matmul
+
+
 def hyperbolic_sine(k: Any, maps: Any) -> Any:
     return k.layers.Conv2D(3, 3, name="after")(k.ops.sinh(maps))
 
@@ -49,7 +78,7 @@ REFUSED = [
         "sinh",
         hyperbolic_sine,
         KERAS_3,
-        refused=r"UnsupportedModelError: 1 ops cannot be converted to torch: Sinh in .* \(layer 'after'\)\. Replace",
+        refused=r"UnsupportedModelError: 1 ops cannot be converted to torch: Sinh in .* \(layer 'sinh'\)\. Replace",
     ),
     Kind(
         "UpSampling2D(interpolation='bicubic')",
@@ -64,6 +93,8 @@ STRUCTURES = [
     Kind("arithmetic", arithmetic),
     Kind("slices", slices),
     Kind("functions", functions),
+    Kind("attention written out", attention_written_out),
+    Kind("gate written out", gate_written_out),
 ]
 
 # ---------------------------------------------------------------- whole models: heads, precision, channels first

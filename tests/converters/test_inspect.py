@@ -182,6 +182,23 @@ def test_what_keras_itself_writes_is_let_through(tmp_path: Path, harmless: dict)
     assert inspect(written(tmp_path, model(harmless)), tmp_path / "w.h5").input_shape == (8, 8, 3)
 
 
+@pytest.mark.parametrize(
+    ("name", "given"), [("Relu", ["x"]), ("Add", ["x", "y"]), ("Multiply", ["x", 2.0])], ids=lambda value: str(value)
+)
+def test_an_operation_that_keras_3_wrote_to_h5_is_told_from_a_class_of_others(
+    tmp_path: Path, name: str, given: list
+) -> None:
+    operation = layer(name, "a") | {"inbound_nodes": [{"args": given, "kwargs": {}}]}
+    refused(tmp_path, model(operation), UnsupportedModelError, "net > a is an operation between layers, .* as .keras")
+
+
+def test_a_layer_that_adds_is_no_operation(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "w.h5", "w") as file:
+        file.create_group("layers")
+    adding = layer("Add", "a") | {"inbound_nodes": [{"args": [["x", "y"]], "kwargs": {}}]}
+    assert inspect(written(tmp_path, model(adding)), tmp_path / "w.h5").input_shape == (8, 8, 3)
+
+
 # ---------------------------------------------------------------- not an image classifier
 
 

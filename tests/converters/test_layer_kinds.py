@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from layer_kind import BOTH
+from layer_kind import BOTH, STEM
 from layer_kinds import folder_of, read_checkpoint
 from layer_table import KINDS
 
@@ -99,3 +99,32 @@ def test_a_layer_kind_imports_and_is_proved(traced: Path, number: int, package: 
     }
     for layer, shape in json.loads((folder / "shapes.json").read_text()).items():
         assert outputs[f"{layer}#0"] == (tuple(shape) if kind.twin else channels_first(shape))
+
+
+@pytest.mark.parametrize("package", BOTH)
+def test_arithmetic_between_layers_has_names(traced: Path, package: str) -> None:
+    rows = bundle_of(traced, package, "arithmetic").layers
+    names = {
+        "keras": ["multiply", "subtract", "true_divide", "add"],
+        "tf_keras": [f"tf.{function}" for function in ("math.multiply", "math.subtract", "math.truediv")]
+        + ["tf.__operators__.add"],
+    }
+    assert [re.sub(r"_\d+$", "", row.name) for row in rows] == ["stem", *names[package], "flat", "head"]
+    assert {row.shape for row in rows[:-2]} == {(STEM, 9, 10)}
+
+
+@pytest.mark.parametrize("package", BOTH)
+def test_what_has_other_axes_than_maps_is_not_shown_as_one(traced: Path, package: str) -> None:
+    bundle = bundle_of(traced, package, "attention written out")
+    assert [row.shape for row in bundle.layers if len(row.shape) == 3] == [(STEM, 9, 10)]
+    assert re.search(r"\badd(_\d+)?$", bundle.layers[-3].name), "x + attention is tokens, as its second side says"
+    assert bundle.certificate.runtime_transposes == 0
+    # but a Reshape that only adds axes gives a map of one pixel, and maps times that are maps
+    gated = [row.shape for row in bundle_of(traced, package, "gate written out").layers if len(row.shape) == 3]
+    assert gated == [(STEM, 9, 10), (STEM, 1, 1), (STEM, 9, 10)]
+
+
+def bundle_of(traced: Path, package: str, name: str) -> Bundle:
+    """The bundle of a kind, made if it is not there."""
+    folder = folder_of(traced, package, next(i for i, kind in enumerate(KINDS) if kind.name == name))
+    return open_bundle(folder / "bundle") if (folder / "bundle").exists() else assembled(folder)
