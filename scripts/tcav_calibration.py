@@ -8,6 +8,8 @@ the null concepts significant, up to the chance of the draws; its power is the s
 "scores alone" is `calibrated` without the mean sensitivity that decides between sets of the same score. All draws of a
 probe are made with the largest number of random sets; fewer are the first ones of the same draw.
 
+And how often the 95 % interval of a score holds it: tcav_calibration_intervals.py.
+
 Writes the tables between two markers of docs/concepts.md, and docs/tcav-calibration.json. Needs
 `pip install -e .[keras]` and SciPy; scikit-learn for the probe `sgd`. From the repository root; takes about a quarter
 of an hour of one core:
@@ -28,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tcav_calibration_intervals
 import torch
 from bench_record import at_least_one, conditions, log, print_conditions, print_table, write_json
 from tcav_calibration_worlds import (
@@ -87,7 +90,8 @@ def _measured(options: argparse.Namespace) -> dict[str, Any]:
             rows += count(world, probe, draws, sets)
             log.print(f"{', '.join(world.settings)}: {probe}, {draws} draws, {time.perf_counter() - started:.0f} s")
     settings = {"level": LEVEL, "pictures": PICTURES, "sets": options.sets, "shown": SHOWN}
-    return found | {"settings": settings, "rows": rows}
+    intervals = tcav_calibration_intervals.count(options.draws)
+    return found | {"settings": settings, "rows": rows, "intervals": intervals}
 
 
 # ---------------------------------------------------------------- counting
@@ -204,6 +208,7 @@ def tables(record: dict[str, Any]) -> list[tuple[str, list[str], list[list[str]]
             )
             for concept in (WEAK, STRONG)
         ),
+        tcav_calibration_intervals.table(record["intervals"]),
     ]
 
 

@@ -45,6 +45,14 @@ def worlds(calibration: ModuleType) -> ModuleType:
 
 
 @pytest.fixture(scope="module")
+def intervals(calibration: ModuleType) -> ModuleType:
+    import tcav_calibration_intervals
+
+    assert calibration.tcav_calibration_intervals is tcav_calibration_intervals
+    return tcav_calibration_intervals
+
+
+@pytest.fixture(scope="module")
 def rows() -> tuple[np.ndarray, np.ndarray]:
     """Activations of five random sets and three concepts of 20 pictures, and gradients."""
     random = np.random.default_rng(0)
@@ -145,6 +153,37 @@ def test_a_cast_is_on_the_creature_alone(worlds: ModuleType) -> None:
     )
 
 
+def test_a_population_is_the_same_again_and_speaks_for_its_concept(intervals: ModuleType) -> None:
+    assert np.array_equal(intervals.population(0, "weak").positive, intervals.population(0, "weak").positive)
+    scores = {concept: [intervals.population(i, concept).score for i in range(4)] for concept in intervals.CONCEPTS}
+    assert np.mean(scores["null"]) == pytest.approx(0.5, abs=0.3)
+    assert np.mean(scores["null"]) < np.mean(scores["weak"]) < np.mean(scores["strong"])
+    assert min(scores["strong"]) > 0.95
+
+
+def test_sets_and_images_are_drawn_each_for_itself(intervals: ModuleType) -> None:
+    places = np.arange(intervals.POPULATION)[:, None] * intervals.IMAGES + np.arange(intervals.IMAGES)
+    found = intervals.drawn(intervals.Population(places), 5, 30, 0)
+    assert found.shape == (5, 30)
+    assert (found // intervals.IMAGES == found[:, :1] // intervals.IMAGES).all()
+    assert (found % intervals.IMAGES == found[:1] % intervals.IMAGES).all()
+    assert not np.array_equal(found, intervals.drawn(intervals.Population(places), 5, 30, 1))
+
+
+@pytest.mark.parametrize(
+    ("given", "held", "width"), [((0.0, 1.0), 2, 1.0), ((2.0, 2.5), 0, 0.5), ((-1.0, -0.5), 0, 0.5)]
+)
+def test_held_is_counted_with_the_width(
+    intervals: ModuleType, monkeypatch: pytest.MonkeyPatch, given: tuple[float, float], held: int, width: float
+) -> None:
+    monkeypatch.setattr(intervals, "interval", lambda *_, **__: given)
+    monkeypatch.setattr(intervals, "CONCEPTS", ("weak",))
+    found = intervals.count(2)
+    assert {(row["sets"], row["images"]) for row in found} == {(s, i) for s in intervals.SETS for i in (30, 200)}
+    assert {(row["held"], row["draws"]) for row in found} == {(held, 2)}
+    assert [row["width"] for row in found] == pytest.approx([width] * len(found))
+
+
 @pytest.mark.parametrize(("found", "draws"), [(15, 300), (0, 100), (100, 100)])
 def test_intervals_are_clopper_and_pearsons(calibration: ModuleType, found: int, draws: int) -> None:
     low, high = calibration.interval(found, draws)
@@ -183,6 +222,17 @@ def test_what_the_page_says_of_the_figures_is_true() -> None:
     ]
     assert all(found["calibrated"] >= found["scores alone"] for found in strong)
     assert all(found["calibrated"] > found["scores alone"] for found in linear)
+
+
+def test_what_the_page_says_of_intervals_is_true() -> None:
+    rows = json.loads((DOCS / "tcav-calibration.json").read_text(encoding="utf-8"))["intervals"]
+    held = {
+        sets: [100 * row["held"] / row["draws"] for row in rows if row["sets"] == sets]
+        for sets in {row["sets"] for row in rows}
+    }
+    assert round(min(held[20] + held[40])) == 94
+    assert round(min(held[10])) == 90
+    assert round(min(held[2] + held[3])) == 62
 
 
 def test_the_script_counts_and_writes(tmp_path: Path) -> None:
