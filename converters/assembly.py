@@ -4,11 +4,13 @@ import datetime
 import importlib.metadata
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import onnx
 import torch
+from torch import Tensor
 
 from converters import graph, parity, weights_file
 from converters.applications import Application
@@ -27,7 +29,11 @@ def assemble(checkpoint: Checkpoint | Application, facts: dict[str, Any], traced
         graph.settle_head(structure)
     # TensorFlow drops what does not lead to the prediction, as an output of a nested model that is not used
     taps = {node.name for node in structure.graph.node}
-    facts["layers"] = [layer for layer in facts["layers"] if f"tap/{_tap(layer)}" in taps]
+    reference = read_tensors(traced / "reference.safetensors")
+    facts["layers"] = [
+        layer for layer in facts["layers"] if f"tap/{_tap(layer)}" in taps and not _is_constant(layer, reference)
+    ]
+    del reference
     graph.check_ops(structure)
     weights_file.write(arrays, folder / WEIGHTS)
     graph.refer_to_weights(structure, WEIGHTS, weights_file.places(folder / WEIGHTS))
@@ -67,6 +73,15 @@ def _prove(structure: onnx.ModelProto, layers: list[dict], folder: Path) -> Cert
         graph.runtime_transposes(structure),
         exact=lambda picture: parity.run_exactly(module, reference, modules, picture),
     )
+
+
+def _is_constant(layer: dict[str, Any], reference: Mapping[str, Tensor]) -> bool:
+    """Whether it is an operation that gives the same of all pictures, as a class token made by `zeros_like`.
+
+    Of a layer that would be a fault.
+    """
+    values = reference[f"activation/{_tap(layer)}"]
+    return layer.get("operation", False) and torch.equal(values, values[:1].expand_as(values))
 
 
 def _tap(layer: dict[str, Any]) -> str:
@@ -113,4 +128,5 @@ def _names(checkpoint: Checkpoint | Application) -> list[str]:
 def _layer_row(layer: dict[str, Any]) -> dict[str, Any]:
     shape = layer["shape"][1:]
     channels_first = [shape[2], shape[0], shape[1]] if len(shape) == 3 else shape
-    return {key: layer[key] for key in ("name", "call", "class", "module")} | {"shape": channels_first}
+    row = {key: layer[key] for key in ("name", "call", "class", "module")} | {"shape": channels_first}
+    return row | ({} if layer.get("map", True) else {"map": False})

@@ -26,6 +26,7 @@ from safetensors import SafetensorError, safe_open
 
 from converters.certificate import Certificate
 from converters.errors import BundleError, ParityError, TorchcamError
+from converters.left_behind import ENDING, remove_left_behind
 from converters.manifest import faults as manifest_faults
 
 if TYPE_CHECKING:
@@ -55,6 +56,9 @@ class LayerCallRow:
         Output shape in torch's order, without the batch: (C, H, W) for maps.
     module : str
         The submodule of `ImportedModule` through which the output passes.
+    is_map : bool
+        False for what only looks like a map or tokens: channels before tokens, as between the transpositions of an
+        MLP-Mixer, or the positions of windows.
     """
 
     name: str
@@ -62,6 +66,7 @@ class LayerCallRow:
     class_name: str
     shape: tuple[int | None, ...]
     module: str
+    is_map: bool = True
 
     @property
     def tap(self) -> str:
@@ -88,7 +93,10 @@ class Bundle:
     def layers(self) -> list[LayerCallRow]:
         """Every layer call, in the order of the computation."""
         rows = self.manifest["layers"]
-        return [LayerCallRow(r["name"], r["call"], r["class"], tuple(r["shape"]), r["module"]) for r in rows]
+        return [
+            LayerCallRow(r["name"], r["call"], r["class"], tuple(r["shape"]), r["module"], r.get("map", True))
+            for r in rows
+        ]
 
     @property
     def certificate(self) -> Certificate:
@@ -330,7 +338,8 @@ def new_folder(target: Path) -> Iterator[Path]:
     """A temporary folder beside `target` that takes its place when the block ends well, and vanishes otherwise."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        remove_left_behind(target.parent)
+        folder = Path(tempfile.mkdtemp(prefix=f".{target.name}-", suffix=ENDING, dir=target.parent))
     except OSError as error:
         raise BundleError(f"cannot write to {target.parent}: {error}; choose another folder") from error
     try:

@@ -16,14 +16,18 @@ class Certificate:
         Error of the output and of the logits.
     taps : int
         Layer calls that were compared.
-    worst_tap, worst_activation : str, float
-        The layer call with the largest error, and that error.
+    worst_tap : str
+        The layer call with the largest error.
+    worst_activation : float
+        That error.
     gradients : int
         Layer calls whose gradient was compared; the others have none (behind the head, or no path to it), or
         lie so deep below the output that a large model would have needed too much memory.
-    worst_gradient, worst_cosine : str, float
-        The layer call whose gradient agrees least, and the cosine of the angle between both gradients, of all
-        pictures and positions, as their sketches give it (`converters.samples`; 1 - cosine within a few percent).
+    worst_gradient : str
+        The layer call whose gradient agrees least.
+    worst_cosine : float
+        The cosine of the angle between both gradients there, of all pictures and positions, as their sketches give it
+        (`converters.samples`; 1 - cosine within a few percent).
     runtime_transposes : int
         Activations that are transposed at run time.
     rounding : float

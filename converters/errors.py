@@ -18,7 +18,7 @@ class UnsafeCheckpointError(CheckpointError):
 
 
 class UnsupportedModelError(TorchcamError):
-    """The model is readable and harmless, but this version cannot convert it (ops, inputs, outputs)."""
+    """The model is readable and harmless, but cannot be converted, fused or compiled (ops, inputs, outputs)."""
 
 
 class TracingError(TorchcamError):

@@ -14,7 +14,8 @@ def faults(manifest: Mapping[str, Any]) -> list[str]:
     found = _faults(manifest, _ENTRIES, "")
     layers = manifest.get("layers")
     for number, row in enumerate(layers if isinstance(layers, list) else ()):
-        found += _faults(row, _LAYER, f"layers.{number}.")
+        given = {"map": True} | row if isinstance(row, dict) else row
+        found += _faults(given, _LAYER, f"layers.{number}.")
     return found
 
 
@@ -76,7 +77,14 @@ def _tap(value: Any) -> bool:
     return _name(value) and "tap/" in value
 
 
-_LAYER: dict[str, Entry] = {"name": _name, "call": _count, "class": _name, "shape": _sizes, "module": _tap}
+_LAYER: dict[str, Entry] = {
+    "name": _name,
+    "call": _count,
+    "class": _name,
+    "shape": _sizes,
+    "module": _tap,
+    "map": lambda value: isinstance(value, bool),  # true where it is left out
+}
 _ENTRIES: dict[str, Any] = {
     "source": {"files": _names, "sha256": _text},
     "input": {"channels": _side, "height": _side, "width": _side},

@@ -14,7 +14,7 @@ from torchcam_suite.errors import ImageError
 
 
 class InputSpec(NamedTuple):
-    """What one input of a model looks like."""
+    """What one input of a model looks like: its channels, and its height and width in pixels."""
 
     channels: int
     height: int
@@ -67,6 +67,11 @@ def find_preprocessing(name: str | Preprocessing) -> Preprocessing:
 
     `caffe` and `torch` are Keras' names for the ImageNet means of BGR pixels, and for the ImageNet mean and
     deviation of RGB pixels in 0..1.
+
+    Raises
+    ------
+    ImageError
+        There is none of this name.
     """
     if isinstance(name, Preprocessing):
         return name
@@ -224,6 +229,24 @@ def require_batch(images: Tensor, spec: InputSpec) -> Tensor:
     if bad:
         raise ImageError(f"NaN or infinity in image {', '.join(map(str, bad[:8]))} of the batch; check its source")
     return images
+
+
+def example_images(count: int, size: Sequence[int]) -> Tensor:
+    """Noise in [0, 1], the same each time, on the CPU: for passes that look at a network, and at no picture.
+
+    Parameters
+    ----------
+    count : int
+        N.
+    size : sequence of int
+        (channels, height, width).
+
+    Returns
+    -------
+    Tensor
+        (N, *size).
+    """
+    return torch.rand(count, *size, generator=torch.Generator().manual_seed(0), device="cpu")
 
 
 def as_list(images: Any) -> Sequence[Any]:

@@ -205,6 +205,7 @@ def _from_bundle(
         Layer(layer, rows[0].class_name, rows[0].shape, tuple(Site(row.module) for row in rows))
         for layer, rows in by_name.items()
     ]
+    unlike = {row.name for row in bundle.layers if not row.is_map}
     return Model(
         bundle.module(),
         input=spec,
@@ -213,8 +214,9 @@ def _from_bundle(
         layers=_table(
             layers,
             spec,
-            lambda layer: False if len(layer.output_shape) == 3 else None,
+            lambda layer: False if len(layer.output_shape) == 3 or layer.name in unlike else None,
             {row.name for row in bundle.layers if row.class_name in _ATTENTION},
+            unlike,
         ),
         head=head or (manifest["head"] or {"activation": "none"})["activation"],
         name=bundle.path.name,
@@ -288,7 +290,7 @@ def _from_module(
     if input_size is None or not isinstance(input_size, tuple) or len(input_size) != 3:
         spec = spec._replace(channels=_input_channels(module))
     like = next(iter([*module.parameters(), *module.buffers()]), torch.empty(0, device="cpu"))
-    example = torch.rand(1, *spec, generator=torch.Generator().manual_seed(0), device="cpu")
+    example = pictures.example_images(1, spec)
     example = example.to(like.device, like.dtype if like.is_floating_point() else torch.float32)
     try:
         calls, output = layer_calls(module, example)
@@ -339,21 +341,31 @@ def _table(
     spec: InputSpec,
     is_channels_last: Callable[[Layer], bool | None],
     attention: Set[str] = frozenset(),
+    unlike: Set[str] = frozenset(),
 ) -> LayerTable:
-    """The table, every layer's output recognised; inside the layers named in `attention`, three axes are no map."""
-    heads = [len(layer.output_shape) == 3 and _is_inside(layer.name, attention) for layer in layers]
+    """The table, every layer's output recognised.
+
+    Inside the layers named in `attention`, and of those named in `unlike`, three axes are no map.
+    """
+    known = [_no_map(layer, attention, unlike) for layer in layers]
     outputs = [
-        Output(() if of_heads else layer.output_shape, is_channels_last(layer))
-        for layer, of_heads in zip(layers, heads, strict=True)
+        Output(() if no_map else layer.output_shape, is_channels_last(layer))
+        for layer, no_map in zip(layers, known, strict=True)
     ]
     grids = find_grids(outputs, (spec.height, spec.width))
-    no_map = Ambiguity("gives what heads of attention compute of each other's tokens, which is no map of the picture")
     return LayerTable(
-        [
-            replace(layer, grid=no_map if of_heads else grid)
-            for layer, grid, of_heads in zip(layers, grids, heads, strict=True)
-        ]
+        [replace(layer, grid=no_map or grid) for layer, grid, no_map in zip(layers, grids, known, strict=True)]
     )
+
+
+def _no_map(layer: Layer, attention: Set[str], unlike: Set[str]) -> Ambiguity | None:
+    if len(layer.output_shape) != 3:
+        return None
+    if _is_inside(layer.name, attention):
+        return Ambiguity("gives what heads of attention compute of each other's tokens, which is no map of the picture")
+    if layer.name in unlike:
+        return Ambiguity("gives values of the positions in windows, or of heads, which are no map of the picture")
+    return None
 
 
 def _is_inside(name: str, layers: Set[str]) -> bool:

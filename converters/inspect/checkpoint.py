@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from converters.errors import CheckpointError
+from converters.errors import CheckpointError, UnsupportedModelError
 from converters.inspect import allowlist, architecture, belonging, files, hdf5, scaling
 from converters.inspect.files import JsonObject
+
+_GENERATIONS = "2", "3"  # of Keras
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ def inspect(
     UnsafeCheckpointError
         It names Lambda layers, custom classes or functions, other files, or sizes that would fill the memory.
     UnsupportedModelError
-        Not one image input.
+        Not one image input, or written by another generation of Keras than 2 and 3.
     """
     from converters import graph_def  # which has a Checkpoint of its own kind
 
@@ -111,6 +113,7 @@ def inspect(
     source = files.existing(source)
     weights = None if weights is None else files.weights_file(weights)
     contents = files.read(source)
+    _require_known_keras(contents.keras_version, source)
     _require_weights_where_needed(contents.format, source, weights)
     model = allowlist.without_training(contents.architecture)
     allowlist.refuse_foreign_code(model, source.name, allow)
@@ -131,6 +134,21 @@ def inspect(
         shape,
         channels_first=channels_first,
         values=facts.values,
+    )
+
+
+def _require_known_keras(version: str, source: Path) -> None:
+    """Refuse the files of a generation of Keras that nobody here reads; what names no number is taken for Keras 2."""
+    generation = version.split(".")[0].strip()[:9]
+    if not generation.isdecimal() or generation in _GENERATIONS:
+        return
+    advice = (
+        "open it in Keras 2.0 to 2.3 and save it again"
+        if int(generation) < int(_GENERATIONS[0])
+        else "see whether a newer torchcam-suite reads it, or save the model in Keras 3"
+    )
+    raise UnsupportedModelError(
+        f"{source.name} was written by Keras {version[:40]!r}; expected Keras {' or '.join(_GENERATIONS)}: {advice}"
     )
 
 

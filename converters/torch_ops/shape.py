@@ -81,6 +81,26 @@ class OnnxConstantResize(nn.Module, OnnxToTorchModule):
         return functional.interpolate(maps, sizes, mode=self.mode, align_corners=self.align_corners)
 
 
+class OnnxDepthToSpace(nn.Module, OnnxToTorchModule):
+    """Blocks of space of the channels, which are in the order of TensorFlow: block by block, not channel by channel."""
+
+    def __init__(self, block: int) -> None:
+        super().__init__()
+        self.block = block
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        """(N, block * block * C, h, w) -> (N, C, block * h, block * w)."""
+        by_channel = maps.unflatten(1, (self.block**2, -1)).transpose(1, 2).flatten(1, 2)
+        return functional.pixel_shuffle(by_channel, self.block)
+
+
+@prefer("DepthToSpace", 1, 11, 13)
+def _(node: OnnxNode, _graph: OnnxGraph) -> OperationConverterResult | None:
+    if node.attributes.get("mode", "DCR") != "DCR":
+        return None
+    return on_first_input(node, OnnxDepthToSpace(node.attributes["blocksize"]))
+
+
 _LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 

@@ -57,6 +57,8 @@ def _trace(model: Any, shape: tuple[int, int, int]) -> tuple[Any, list[dict]]:
                 "call": layer_call.call,
                 "class": layer_call.class_name,
                 "shape": output.shape.as_list(),
+                "operation": layer_call.is_operation,
+                "map": layer_call.is_map,
             }
         )
         return tf.raw_ops.PreventGradient(input=output, message=layer_call.tap)

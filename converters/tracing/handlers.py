@@ -75,6 +75,24 @@ HANDLERS: dict[str, Any] = {
 }
 
 
+def _through_split(optimizer: Any, transpose: Any, node: Any) -> bool:
+    """Move a Transpose of maps behind a Split, one behind each part; tf2onnx stops there."""
+    graph = optimizer._g
+    if list(transpose.get_attr_value("perm")) != TO_CHANNELS_LAST:
+        return optimizer._split_handler(transpose, node)
+    axis = node.get_attr_value("axis", 0) % 4
+    graph.replace_input(node, node.input[0], transpose.input[0], 0)
+    node.set_attr("axis", TO_CHANNELS_LAST[axis])
+    for part in list(node.output):
+        shape = graph.get_shape(part)
+        last = graph.insert_new_node_on_output("Transpose", part, perm=TO_CHANNELS_LAST)
+        if shape:
+            graph.set_shape(last.output[0], shape)
+            graph.set_shape(part, [shape[i] for i in (0, 3, 1, 2)])
+    graph.remove_node(transpose.name)
+    return True
+
+
 def prepare() -> None:
     """Teach tf2onnx's optimizers once: Transposes of maps go through taps, and an Einsum stays one."""
     optimizer = transpose_optimizer.TransposeOptimizer
@@ -96,6 +114,7 @@ def prepare() -> None:
     def install_with_taps(self: Any) -> None:
         install(self)
         self._handler_map |= {"Tap": through_tap.__get__(self), "Softsign": self._simple_through_handler}
+        self._handler_map["Split"] = _through_split.__get__(self)
         self._handler_map |= dict.fromkeys(("HardSigmoid", "ThresholdedRelu"), self._simple_through_handler)
 
     optimizer._initialize_handlers = install_with_taps

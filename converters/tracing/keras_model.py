@@ -181,9 +181,11 @@ def _made_by(tensor: Any) -> Any:
 
 def _passes_through(layer: Any) -> bool:
     """Whether the layer hands its values on unchanged, and is called only once, so that it has one input."""
-    linear = type(layer).__name__ == "Activation" and layer.activation.__name__ == "linear"
+    kind = type(layer).__name__
+    linear = kind == "Activation" and layer.activation.__name__ == "linear"
+    function = kind == "TFOpLambda" and _activation(layer) in {"identity", "reshape", "squeeze"}
     once = len(layer._inbound_nodes) == 1
-    return once and (linear or type(layer).__name__ in {"Dropout", "Identity", "Reshape", "Flatten"})
+    return once and (linear or function or kind in {"Dropout", "Identity", "Reshape", "Flatten", "Squeeze"})
 
 
 def versions() -> dict[str, str]:

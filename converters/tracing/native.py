@@ -80,11 +80,14 @@ class NativeRun:
         import tensorflow as tf
 
         from converters.tracing.reference import without_activation
+        from converters.tracing.taps import tapped
 
         signature = [tf.TensorSpec(shape, tf.float32), tf.TensorSpec((), tf.int64)]
 
         def compute(picture: Any, target: Any) -> dict[str, Any]:
-            prediction = tf.cast(self._model(picture, training=False), tf.float32)
+            # which shows a model of channels first as one of channels last
+            with tapped(self._model, lambda _, __, output: output):
+                prediction = tf.cast(self._model(picture, training=False), tf.float32)
             with without_activation(self._head) as cut:
                 return {"prediction": prediction, **self._differentiated(picture, target, cut)}
 

@@ -13,14 +13,9 @@ from typing import Any
 
 import tensorflow as tf
 
+from converters.tracing.axes import Axes
 from converters.tracing.channels_first import is_channels_first, run_channels_last, to_first, to_last
 from converters.tracing.traceable import replaced
-
-# operations of Keras 3 and functions of TensorFlow's, by the last part of their names
-_REARRANGING = frozenset(
-    "dot dotproductattention einsum inner matmul matrix_transpose moveaxis outer ravel rot90 swapaxes tensordot"
-    " transpose".split()
-)
 
 
 @dataclass(frozen=True)
@@ -35,11 +30,17 @@ class LayerCall:
         Which call of that layer, from 0.
     class_name : str
         Keras' name of the layer's class.
+    is_operation : bool
+        Whether it is arithmetic between layers.
+    is_map : bool
+        False if it gives channels before tokens, (N, C, T), or the positions of windows, (N, windows, positions, C).
     """
 
     path: str
     call: int
     class_name: str
+    is_operation: bool = False
+    is_map: bool = True
 
     @property
     def tap(self) -> str:
@@ -80,43 +81,42 @@ class _Watch:
     def _begin(self) -> None:
         self._calls: Counter[str] = Counter()
         self._stack: list[Any] = []  # the layers that are being called, from the outermost
-        self._rearranged: dict[int, Any] = {}  # tensors by id; kept, so that no other gets the same
+        self._axes = Axes(self.first)
 
     def call(self, base: Any, plain: Callable[..., Any], called: Any, *args: Any, **kwargs: Any) -> Any:
         """Call a layer or operation, by the `__call__` of its parent `base`, and let its output be changed."""
         if called is self._model and base is self.layer:
             self._begin()
+            height, width = args[0].shape[1:3]
+            self._axes = Axes(self.first, (height, width))
             return plain(called, *(to_first(images) if self.first else images for images in args), **kwargs)
         # a layer's call goes on to that of Operation; what a layer makes for a call of its own is no node of the model
         if base is not self.layer and (isinstance(called, self.layer) or not called._inbound_nodes):
             return plain(called, *args, **kwargs)
         self._stack.append(called)
         try:
-            output = plain(called, *args, **kwargs)
-            return output if self._hides(called, (args, kwargs), output) else self._changed(called, output)
+            return self._seen(called, (args, kwargs), plain(called, *args, **kwargs))
         finally:
             self._stack.pop()
 
-    def _hides(self, called: Any, given: Any, output: Any) -> bool:
-        """Whether an output is none to show."""
-        if _is_operation(called, self.layer):
-            inputs = [value for value in tf.nest.flatten(given) if tf.is_tensor(value)]
-            if _rearranges(called, inputs, output) or self._is_of_rearranged(inputs, output):
-                self._rearranged |= {id(value): value for value in tf.nest.flatten(output)}
-                return True
-        shown = tf.is_tensor(output) and output.dtype.is_floating
-        return not shown or any(map(_repeats, self._stack[:-1]))
-
-    def _is_of_rearranged(self, inputs: list[tf.Tensor], output: Any) -> bool:
-        """Whether no input tells what the axes of an operation's output are, as the other side of a sum may."""
-        known = [value for value in inputs if id(value) not in self._rearranged]
-        alike = tf.is_tensor(output) and any(value.shape[1:] == output.shape[1:] for value in known)
-        return len(known) < len(inputs) and not alike
-
-    def _changed(self, called: Any, output: tf.Tensor) -> tf.Tensor:
+    def _seen(self, called: Any, given: tuple[Any, ...], output: Any) -> Any:
+        """What takes the place of an output: itself, if it is none to show."""
+        inputs = [value for value in tf.nest.flatten(given) if tf.is_tensor(value) and value.dtype.is_floating]
+        operation = _is_operation(called, self.layer)
+        is_map = not self._axes.swapped(called, given, inputs, output)
+        if operation and self._axes.rearranged(called, inputs, output):
+            return output
+        is_map &= not self._axes.folded(called, inputs, output)
+        if not (tf.is_tensor(output) and output.dtype.is_floating) or any(map(_repeats, self._stack[:-1])):
+            return output
         path = "/".join(layer.name for layer in self._stack)
-        layer_call = LayerCall(path, self._calls[path], type(called).__name__)
+        layer_call = LayerCall(path, self._calls[path], type(called).__name__, operation, is_map)
         self._calls[path] += 1
+        changed = self._changed(layer_call, called, output)
+        self._axes.same(output, changed)
+        return changed
+
+    def _changed(self, layer_call: LayerCall, called: Any, output: tf.Tensor) -> tf.Tensor:
         if self.first and output.shape.rank == 4:
             changed = to_first(self._change(layer_call, called, to_last(output)))
         else:
@@ -134,14 +134,6 @@ def _parent(model: Any, name: str) -> Any:
 def _is_operation(called: Any, layer: Any) -> bool:
     """Whether it is arithmetic between layers, which Keras 2 makes a layer of."""
     return not isinstance(called, layer) or type(called).__name__ in {"TFOpLambda", "SlicingOpLambda"}
-
-
-def _rearranges(operation: Any, inputs: list[tf.Tensor], output: Any) -> bool:
-    """Whether an operation may put values on other axes: (N, T, C) becomes the heads of an attention, or windows."""
-    name = (getattr(operation, "symbol", None) or type(operation).__name__).rpartition(".")[2].lower()
-    if name == "reshape" and tf.is_tensor(output):  # axes of one value may come and go
-        return [size for size in inputs[0].shape[1:] if size != 1] != [size for size in output.shape[1:] if size != 1]
-    return name in _REARRANGING
 
 
 def _repeats(layer: Any) -> bool:

@@ -52,6 +52,80 @@ def attention_written_out(k: Any, maps: Any) -> Any:
     return x + k.layers.Dense(6)(reshape(transpose(matmul(scores, value), (0, 2, 1, 3)), (-1, 90, 6)))
 
 
+def mixer(k: Any, maps: Any) -> Any:
+    """As many channels as tokens, which Dense layers mix in turn: transposed as a layer, and written out."""
+    reshape, transpose, *_ = of_tensors(k)
+    layers = k.layers
+    tokens = layers.Dense(90, name="tokens")(reshape(maps, (-1, 90, 6)))
+    swapped = layers.Permute((2, 1), name="swapped")(layers.LayerNormalization(name="norm")(tokens))
+    mixed = layers.Permute((2, 1), name="back")(layers.Dense(90, name="mixing")(swapped))
+    tokens = layers.Add(name="sum")([tokens, mixed])
+    written = layers.Dense(90, activation="tanh", name="written")(transpose(tokens, (0, 2, 1)))
+    tokens = layers.Dense(4, name="narrow")(tokens + transpose(written, (0, 2, 1)))
+    if k.__name__ == "keras":  # the same twice, in other words: there, and back again
+        tokens = k.ops.swapaxes(k.ops.moveaxis(tokens, -1, 1), 1, -1)
+    return layers.LayerNormalization(name="last")(tokens)
+
+
+def windows(k: Any, maps: Any) -> Any:
+    """Shifted windows of Swin, put into the batch, where attention has heads of four axes."""
+    reshape, transpose, *_ = of_tensors(k)
+    if k.__name__ == "keras":
+        roll = k.ops.roll
+    else:
+        from tensorflow import roll
+
+    maps = k.layers.Cropping2D(((1, 0), (0, 2)), name="even")(maps)
+    inside = transpose(reshape(roll(maps, (-2, -1), axis=(1, 2)), (-1, 2, 4, 2, 4, 6)), (0, 1, 3, 2, 4, 5))
+    inside = reshape(inside, (-1, 16, 6))
+    inside = k.layers.MultiHeadAttention(2, 3, name="attention")(inside, inside)
+    outside = transpose(reshape(inside, (-1, 2, 2, 4, 4, 6)), (0, 1, 3, 2, 4, 5))
+    return maps + roll(reshape(outside, (-1, 8, 8, 6)), (2, 1), axis=(1, 2))
+
+
+def folded(k: Any, maps: Any) -> Any:
+    """Windows of a MobileViT, (N, windows, positions, C), made by layers."""
+    layers = k.layers
+    inside = layers.LayerNormalization(name="norm")(layers.Reshape((3, 30, 6), name="fold")(maps))
+    inside = inside + layers.Dense(6, name="inside")(inside)
+    return layers.Conv2D(4, 1, name="after")(layers.Reshape((9, 10, 6), name="unfold")(inside))
+
+
+def rows_and_a_class_token(k: Any, maps: Any) -> Any:
+    """Means of rows are as many as (9, 6) tokens would be; a class token of zeros is the same for all pictures."""
+    reshape, *_ = of_tensors(k)
+    if k.__name__ == "keras":
+        mean, concatenate, zeros_like = k.ops.mean, k.ops.concatenate, k.ops.zeros_like
+    else:
+        from tensorflow import concat as concatenate
+        from tensorflow import reduce_mean as mean
+        from tensorflow import zeros_like
+
+    tokens = k.layers.Dense(6, name="tokens")(reshape(maps, (-1, 90, 6)))
+    tokens = concatenate([zeros_like(tokens[:, :1]) + 0.5, tokens], axis=1)
+    tokens = k.layers.Flatten()(k.layers.LayerNormalization(name="norm")(tokens))
+    return k.layers.Concatenate()([tokens, k.layers.Flatten()(mean(maps, axis=2))])
+
+
+def split_branches(k: Any, maps: Any) -> Any:
+    if k.__name__ == "keras":
+        split, concatenate = k.ops.split, k.ops.concatenate
+    else:
+        from tensorflow import concat as concatenate
+        from tensorflow import split
+    one, other = split(maps, 2, axis=-1)
+    return concatenate([k.layers.Conv2D(3, 3, padding="same", name="branch")(one), other], axis=-1)
+
+
+def pixel_shuffle(k: Any, maps: Any) -> Any:
+    maps = k.layers.Conv2D(8, 3, name="deep")(maps)
+    if k.__name__ == "keras":
+        return k.ops.nn.depth_to_space(maps, 2)
+    import tensorflow as tf
+
+    return tf.nn.depth_to_space(maps, 2)
+
+
 def gate_written_out(k: Any, maps: Any) -> Any:
     """Squeeze and excitation: a Reshape that only adds axes, and maps times what it gives."""
     reshape, *_ = of_tensors(k)
@@ -95,6 +169,12 @@ STRUCTURES = [
     Kind("functions", functions),
     Kind("attention written out", attention_written_out),
     Kind("gate written out", gate_written_out),
+    Kind("mixer", mixer),
+    Kind("windows", windows),
+    Kind("folded", folded),
+    Kind("rows and a class token", rows_and_a_class_token),
+    Kind("pixel shuffle", pixel_shuffle),
+    Kind("split branches", split_branches),
 ]
 
 # ---------------------------------------------------------------- whole models: heads, precision, channels first
@@ -138,6 +218,35 @@ def _head_of_a_function(k: Any) -> Any:
         import tensorflow as tf
 
         return tf.nn.softmax(scores)
+
+    return _model(k, head)
+
+
+@whole("softmax as a function, then a reshape")
+def _head_of_functions(k: Any) -> Any:
+    reshape, _, softmax, _ = of_tensors(k)
+
+    def head(maps: Any) -> Any:
+        pooled = k.layers.GlobalAveragePooling2D(keepdims=True)(maps)
+        return reshape(softmax(k.layers.Conv2D(4, 1)(pooled)), (-1, 4))
+
+    return _model(k, head)
+
+
+@whole("softmax written out")
+def _head_written_out(k: Any) -> Any:
+    """The maximum that is taken off has no gradient but what rounding leaves."""
+    if k.__name__ == "keras":
+        largest, total, exp = k.ops.max, k.ops.sum, k.ops.exp
+    else:
+        from tensorflow import exp
+        from tensorflow import reduce_max as largest
+        from tensorflow import reduce_sum as total
+
+    def head(maps: Any) -> Any:
+        scores = k.layers.Dense(4)(k.layers.GlobalAveragePooling2D()(maps))
+        powers = exp(scores - largest(scores, axis=-1, keepdims=True))
+        return powers / total(powers, axis=-1, keepdims=True)
 
     return _model(k, head)
 

@@ -273,6 +273,23 @@ def test_a_gradient_that_is_not_finite_is_found(proof: tuple[TapRun, Reference, 
         certify(run, reference, modules, transposes=0)
 
 
+@pytest.mark.parametrize(("theirs", "proved"), [(1e-9, True), (1e-5, False)])
+def test_a_gradient_that_is_rounding_has_no_direction(
+    proof: tuple[TapRun, Reference, dict[str, str]], theirs: float, proved: bool
+) -> None:
+    run, reference, modules = proof
+    ours, name = run.gradients["conv2d_5#0"], "gradient/conv2d_5#0"
+    assert ours is not None
+    size = float((reference["logits"] * reference["direction"]).abs().max() / reference["activation/conv2d_5#0"].max())
+    ours *= 1e-9 * size / ours.norm()
+    changed = reference | {name: reference[name].flip(1) * theirs * size / reference[name].norm()}
+    if proved:
+        assert certify(run, changed, modules, transposes=0).gradients == len(modules) - 1
+        return
+    with pytest.raises(ParityError, match="layer call 'conv2d_5#0': the gradient differs"):
+        certify(run, changed, modules, transposes=0)
+
+
 def test_what_lies_too_deep_to_be_differentiated_is_compared_by_its_activation(
     families: converters.Bundle, proof: tuple[TapRun, Reference, dict[str, str]]
 ) -> None:

@@ -82,6 +82,23 @@ def test_each_file_goes_to_the_keras_that_wrote_its_kind(
     assert inspect(written(tmp_path, architecture), tmp_path / "w.h5").flavour == flavour
 
 
+@pytest.mark.parametrize(
+    ("version", "advice"),
+    [
+        ("4.0.1", "see whether a newer torchcam-suite reads it, or save the model in Keras 3"),
+        ("9" * 5000, "see whether a newer torchcam-suite reads it"),
+        ("1.2.2", r"open it in Keras 2\.0 to 2\.3 and save it again"),
+    ],
+    ids=["4", "a long one", "1"],
+)
+def test_a_generation_of_keras_that_nobody_reads_is_refused(tmp_path: Path, version: str, advice: str) -> None:
+    architecture = model(layer("Flatten", "flatten_1")) | {"keras_version": version}
+    with pytest.raises(
+        UnsupportedModelError, match=rf"was written by Keras '{version[:40]}'; expected Keras 2 or 3: {advice}"
+    ):
+        inspect(written(tmp_path, architecture), SEQ_WEIGHTS)
+
+
 def test_the_content_counts_not_the_suffix(tmp_path: Path) -> None:
     copied = shutil.copy(SEQ, tmp_path / "model.bin")
     assert inspect(copied).format == "hdf5"

@@ -24,6 +24,9 @@ from layer_table import KINDS
 from converters import errors
 from converters.assembly import assemble
 from converters.bundle import Bundle, open_bundle
+from converters.native import run_natively
+from torchcam_suite import explain, load
+from torchcam_suite.errors import LayerError
 
 CASES = [
     pytest.param(number, package, id=f"{package}-{kind.name}")
@@ -122,6 +125,70 @@ def test_what_has_other_axes_than_maps_is_not_shown_as_one(traced: Path, package
     # but a Reshape that only adds axes gives a map of one pixel, and maps times that are maps
     gated = [row.shape for row in bundle_of(traced, package, "gate written out").layers if len(row.shape) == 3]
     assert gated == [(STEM, 9, 10), (STEM, 1, 1), (STEM, 9, 10)]
+
+
+@pytest.mark.parametrize("package", BOTH)
+def test_channels_before_tokens_are_no_tokens(traced: Path, package: str) -> None:
+    model = load(bundle_of(traced, package, "mixer"), preprocessing="unit", device="cpu")
+    tokens = {layer.name for layer in model.layers if layer.is_spatial and len(layer.output_shape) == 2}
+    assert {"tokens", "norm", "back", "sum", "narrow", "last"} <= tokens
+    assert {layer.name for layer in model.layers if layer.output_shape == (90, 90)} - tokens == {
+        "swapped",
+        "mixing",
+        "written",
+    }
+    assert model.default_layer == "last"
+
+
+@pytest.mark.parametrize("package", BOTH)
+def test_windows_and_what_is_rolled_are_no_maps(traced: Path, package: str) -> None:
+    model = load(bundle_of(traced, package, "windows"), preprocessing="unit", device="cpu")
+    maps = [layer.name for layer in model.layers if layer.is_spatial and len(layer.output_shape) == 3]
+    assert re.sub(r"_\d+$", "", maps[-1].rpartition(".")[2]) == "add"
+    assert maps[:-1] == ["stem", "even"]
+    assert model.default_layer == maps[-1]
+    with pytest.raises(LayerError, match="layer 'attention' gives 16 x 6 values an image"):
+        explain(model, torch.rand(2, *model.input), layer="attention")
+
+
+@pytest.mark.parametrize("package", BOTH)
+def test_positions_in_windows_are_no_maps(traced: Path, package: str) -> None:
+    model = load(bundle_of(traced, package, "folded"), preprocessing="unit", device="cpu")
+    maps = {layer.name: layer.is_spatial for layer in model.layers if len(layer.output_shape) == 3}
+    assert maps == {"stem": True, "fold": False, "norm": False, "inside": False, "unfold": True, "after": True}
+    with pytest.raises(LayerError, match="layer 'inside' gives values of the positions in windows, or of heads"):
+        explain(model, torch.rand(1, *model.input), layer="inside")
+
+
+@pytest.mark.parametrize("package", BOTH)
+def test_means_of_rows_and_constants_are_no_tokens(traced: Path, package: str) -> None:
+    bundle = bundle_of(traced, package, "rows and a class token")
+    names = [re.sub(r".*\.|_\d+$", "", row.name) for row in bundle.layers]
+    sliced, joined = ("get_item", "concatenate") if package == "keras" else ("getitem", "concat")
+    assert names == ["stem", "tokens", sliced, joined, "norm", "flatten", "flatten", "concatenate", "head"]
+
+
+@pytest.mark.parametrize("package", BOTH)
+def test_a_split_transposes_nothing_at_run_time(traced: Path, package: str) -> None:
+    bundle = bundle_of(traced, package, "split branches")
+    assert {row.shape for row in bundle.layers[1:3]} == {(3, 9, 10), (STEM, 9, 10)}
+    assert bundle.certificate.runtime_transposes == 0
+
+
+@pytest.mark.parametrize("package", BOTH)
+def test_a_function_behind_a_softmax_may_reshape(traced: Path, package: str) -> None:
+    bundle = bundle_of(traced, package, "softmax as a function, then a reshape")
+    assert bundle.manifest["head"]["activation"] == "softmax"
+
+
+def test_a_model_of_channels_first_runs_natively(traced: Path) -> None:
+    folder = folder_of(traced, "tf_keras", next(i for i, kind in enumerate(KINDS) if kind.name == "channels first"))
+    expected = np.load(folder / "expected.npz")
+    pictures = np.ascontiguousarray(expected["x"][:1])  # (N, C, H, W), as for any model
+    tap = bundle_of(traced, "tf_keras", "channels first").layers[0].tap
+    with run_natively(read_checkpoint(folder), pictures, [tap]) as run:
+        one = next(run.images)
+    np.testing.assert_allclose(one.prediction, expected["y"][:1], rtol=1e-4, atol=1e-5)
 
 
 def bundle_of(traced: Path, package: str, name: str) -> Bundle:
