@@ -76,9 +76,31 @@ def describe_whole(_app: Sphinx, what: str, _name: str, _obj: object, _options: 
         lines[:0] = ["..", ""]  # an empty comment
 
 
+def name_each_attribute(_app: Sphinx, _what: str, _name: str, _obj: object, _options: object, lines: list[str]) -> None:
+    """Napoleon splits "mean, std : float" among parameters; among attributes it takes the first name for a type."""
+    if "Attributes" not in lines:
+        return
+    start = lines.index("Attributes") + 2
+    end = next((place - 1 for place in range(start, len(lines)) if re.fullmatch("-+", lines[place])), len(lines))
+    entries: list[list[str]] = []
+    for line in lines[start:end]:
+        if line[:1].strip() or not entries:
+            entries.append([line])
+        else:
+            entries[-1].append(line)
+    lines[start:end] = [line for entry in entries for line in one_for_each_name(*entry)]
+
+
+def one_for_each_name(first: str, *others: str) -> list[str]:
+    """The lines of an attribute, for each of its names."""
+    names, colon, kind = first.partition(" : ")
+    return [line for name in names.split(", ") for line in (f"{name}{colon}{kind}", *others)]
+
+
 def setup(app: Sphinx) -> None:
     """Enter the handlers."""
     app.connect("doctree-read", leave_words)
     app.connect("missing-reference", link_by_short_name)
     app.connect("source-read", keep_files_beside_docs)
     app.connect("autodoc-process-docstring", describe_whole, priority=100)
+    app.connect("autodoc-process-docstring", name_each_attribute, priority=100)

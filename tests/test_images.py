@@ -17,6 +17,7 @@ from torchcam_suite.images import (
     InputSpec,
     Preprocessing,
     as_list,
+    example_images,
     find_preprocessing,
     open_picture,
     region,
@@ -364,3 +365,15 @@ def test_the_channels_last_hint_is_given_only_where_it_helps() -> None:
     with pytest.raises(ImageError) as caught:
         require_batch(torch.rand(2, 1, 6, 5), SMALL)
     assert "channels last" not in str(caught.value)
+
+
+def test_example_images_are_the_same_noise_each_time_whatever_is_drawn_elsewhere() -> None:
+    before = torch.get_rng_state()
+    images = example_images(2, (3, 4, 5))
+    assert (images.shape, images.dtype, images.device.type) == ((2, 3, 4, 5), torch.float32, "cpu")
+    assert images.std() > 0.2
+    assert images.min() >= 0
+    assert images.max() <= 1
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.rand(7)
+    assert torch.equal(example_images(2, (3, 4, 5)), images)

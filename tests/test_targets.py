@@ -34,6 +34,8 @@ def sigmoid(value: float) -> float:
         ((0, 0), None, [0, 0]),
         ("moss", NAMES, [1, 1]),
         (["tide", "ember"], NAMES, [2, 0]),
+        ("gr\u00fcn", ["rot", "blau", "gru\u0308n"], [2, 2]),
+        ("gru\u0308n", ["rot", "blau", "gr\u00fcn"], [2, 2]),
         (["tide", 1], NAMES, [2, 1]),
         (np.int64(1), None, [1, 1]),
         (np.array([2, 0]), None, [2, 0]),
@@ -44,8 +46,8 @@ def sigmoid(value: float) -> float:
         ([np.str_("tide"), "ember"], NAMES, [2, 0]),
     ],
     ids=(
-        "none number numbers tuple name names mixed numpy-number array tensor tensor-number numpy-numbers "
-        "tensor-numbers numpy-names"
+        "none number numbers tuple name names composed decomposed mixed numpy-number array tensor tensor-number "
+        "numpy-numbers tensor-numbers numpy-names"
     ).split(),
 )
 def test_a_target_becomes_one_class_an_image(target: Any, names: list[str] | None, expected: list[int]) -> None:

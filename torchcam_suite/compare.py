@@ -10,18 +10,19 @@ from torch import Tensor
 
 from torchcam_suite.cam import Chosen, make_method
 from torchcam_suite.cam.scoring import Progress
+from torchcam_suite.class_names import composed
 from torchcam_suite.comparison.answers import Answer, Subject, answer, model_of
 from torchcam_suite.comparison.assembly import assemble
 from torchcam_suite.comparison.depths import Place, find_layers
 from torchcam_suite.comparison.native import NativeKeras, require_native
-from torchcam_suite.comparison.pictures import Pictures, class_count, find_images, true_classes
+from torchcam_suite.comparison.pictures import Pictures, class_count, evenly, find_images, true_classes
 from torchcam_suite.comparison.result import Comparison
 from torchcam_suite.errors import AssumptionWarning, SourceError, TargetError, ZeroMapWarning
 from torchcam_suite.labelled_images import LabelledImages, shortlist
 from torchcam_suite.models import Model
 from torchcam_suite.progress import reporting
 from torchcam_suite.shown_names import short_names
-from torchcam_suite.targets import Target, resolve
+from torchcam_suite.targets import Target, part_of, plain, resolve
 
 Layers = Sequence[str | float] | str | float
 _DEFAULT_LAYERS = ("deep",)
@@ -73,7 +74,8 @@ def compare(
     method_options : mapping of str to mapping, optional
         Options of the methods, as ``{"scorecam": {"variant": "paper"}}``.
     limit : int, optional
-        At most so many images, chosen evenly in their order.
+        At most so many images, chosen evenly in their order. Labels and targets one an image are given for all images,
+        and chosen with them.
     drawn : int
         How many images the grid shows, chosen evenly.
     batch_size : int
@@ -111,10 +113,10 @@ def compare(
     3
     """
     subjects = _named(models)
-    _check(drawn, batch_size, seed)
+    _check(limit, drawn, batch_size, seed)
     asked = _methods(methods, method_options or {})
     places = _places(subjects, layers, asked)
-    pictures = find_images(images, labels, limit)
+    pictures, target = _limited(find_images(images, labels), target, limit)
     titled = {title: model_of(subject) for title, subject in subjects.items()}
     truth, notes = true_classes(pictures, titled)
     for note in notes:
@@ -170,7 +172,23 @@ def _with_different_names(pairs: Sequence[tuple[str, Subject]]) -> dict[str, Sub
     return found
 
 
-def _check(drawn: int, batch_size: int, seed: int) -> None:
+def _limited(found: Pictures, target: Target, limit: int | None) -> tuple[Pictures, Target]:
+    """At most so many of the pictures, and what is asked of each of these."""
+    if limit is None or len(found) <= limit:
+        return found, target
+    listed = plain(target)
+    if isinstance(listed, Sequence) and not isinstance(listed, str) and len(listed) != len(found):
+        raise TargetError(
+            f"{len(listed)} targets for {len(found)} images, of which limit={limit} chooses some; give one target for "
+            "all, or one for each image, in order, before it chooses"
+        )
+    chosen = evenly(len(found), limit)
+    return found.part(chosen), part_of(listed, chosen)
+
+
+def _check(limit: int | None, drawn: int, batch_size: int, seed: int) -> None:
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit={limit}; expected at least 1 image, or None for all")
     for name, value, least in (("drawn", drawn, 1), ("batch_size", batch_size, 1), ("seed", seed, 0)):
         if value < least:
             raise ValueError(f"{name}={value}; expected at least {least}")
@@ -283,7 +301,11 @@ def _without_evidence(answers: Mapping[str, Answer], pictures: Pictures) -> list
 def _remarks(models: Mapping[str, Model], targets: Mapping[str, Target]) -> list[str]:
     """What changes the meaning of the figures."""
     notes = []
-    names = {title: model.class_names for title, model in models.items() if model.class_names is not None}
+    names = {
+        title: list(map(composed, model.class_names))
+        for title, model in models.items()
+        if model.class_names is not None
+    }
     if len({frozenset(known) for known in names.values()}) > 1:
         listed = "; ".join(f"{title}: {shortlist(known, 4)}" for title, known in names.items())
         notes.append(f"the models have different class names: {listed}")

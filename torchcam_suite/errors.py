@@ -17,6 +17,7 @@ __all__ = [
     "ConceptError",
     "ConceptWarning",
     "ConvergenceWarning",
+    "FontWarning",
     "GradientError",
     "HeadError",
     "ImageError",
@@ -34,7 +35,7 @@ __all__ = [
 
 
 class SourceError(TorchcamError):
-    """`load` cannot tell what the source is, or cannot open it."""
+    """A model, file or folder is not what was expected, or cannot be opened or written."""
 
 
 class LayerError(TorchcamError):
@@ -50,7 +51,7 @@ class HeadError(TorchcamError):
 
 
 class GradientError(TorchcamError):
-    """No gradient of the score arrives at the layer."""
+    """No gradient of the score arrives at the layer, or a map would hold NaN or infinite values."""
 
 
 class ConceptError(TorchcamError):
@@ -75,6 +76,10 @@ class ConceptWarning(UserWarning):
 
 class ConvergenceWarning(UserWarning):
     """A computation that repeats until nothing changes was stopped before."""
+
+
+class FontWarning(UserWarning):
+    """No installed font has a letter of a name, which is drawn as a box; the message says what to do."""
 
 
 class ZeroMapWarning(UserWarning):

@@ -56,10 +56,14 @@ def evaluate(
         For two classes: class 1 is predicted where its probability is at least that; default 0.5.
     mistakes : int
         How many of the most confident mistakes are kept.
-    method, layer : str, str or None
+    method : str
         Of the heat maps of the mistakes, as for `explain`: one for the predicted class, one for the true one.
-    bins, binning : int, {"equal width", "equal count"}
+    layer : str, optional
+        Where they are made; default `model.default_layer`.
+    bins : int
         Of the calibration error.
+    binning : {"equal width", "equal count"}
+        How they are laid.
     strict : bool
         Whether a broken picture, an unknown label or a NaN is an error. Otherwise such pictures are left out, counted
         and listed.

@@ -93,7 +93,8 @@ def explain(
         True shows a bar on stderr for methods with many forward passes; a function is called as
         ``progress(done, total)``, anew for each batch, and for each layer where feature maps are replaced.
     **options
-        Of the method: `of`, `relu`, `normalize` and `interpolation` of all, its own, and those of many passes.
+        Of the method: its own; `of`, `relu`, `normalize` and `interpolation` of all; `chunk_size`, `precision` and
+        `compile` of those with many forward passes.
 
     Returns
     -------
@@ -106,6 +107,10 @@ def explain(
         What does not fit the model.
     GradientError
         The target does not depend on the layer.
+    SourceError
+        `model` is no `Model`.
+    UnsupportedModelError
+        With ``compile=True``: there is no compiler, or it refuses the model.
     ValueError
         An unknown method or option.
 

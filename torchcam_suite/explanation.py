@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from converters.left_behind import ENDING, remove_left_behind
 from torchcam_suite.errors import SourceError
 
 SCHEMA = 1
@@ -197,7 +198,8 @@ def require_writable(path: Path) -> None:
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Let `write` fill a temporary file that then takes the place of `path`: nobody sees half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    remove_left_behind(path.parent)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", suffix=ENDING, dir=path.parent)
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:

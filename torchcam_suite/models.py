@@ -130,7 +130,7 @@ class Model:
     def default_layer(self) -> str:
         """The last layer with a spatial output whose positions count for the logits."""
         if self._default_layer is None:
-            image = self._placed(torch.rand(1, *self.input, generator=torch.Generator().manual_seed(0), device="cpu"))
+            image = self._placed(pictures.example_images(1, self.input))
             layer = find_default_layer(self.layers, self.module, self.logits, image)
             self._default_layer = layer.name if layer.calls == 1 else f"{layer.name}#{layer.calls - 1}"
         return self._default_layer
@@ -185,7 +185,7 @@ class Model:
 
         names = [keep] if isinstance(keep, str) else list(keep)
         kept = kept_layers(self.layers, names or [self.default_layer])
-        example = torch.rand(2, *self.input, generator=torch.Generator().manual_seed(0), device="cpu")
+        example = pictures.example_images(2, self.input)
         with Recorder(self.module):  # in eval mode
             fused = fuse(self.module, [site for layer in kept for site in layer.sites], self._placed(example))
         layers = moved(kept, lambda site: Site(fused.paths[site]))

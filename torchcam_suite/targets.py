@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from torchcam_suite.class_names import composed
 from torchcam_suite.errors import TargetError
 
 Target = int | str | Sequence[int | str] | np.ndarray | Tensor | Callable[[Tensor], Tensor] | None
@@ -122,13 +123,13 @@ def _index(target: Any, classes: int, class_names: Sequence[str] | None) -> int:
             raise TargetError(
                 f"target {target!r} is a name, but this model has no class names; give 0 to {classes - 1}"
             )
-        if target not in class_names:
+        places = [index for index, name in enumerate(class_names) if composed(name) == composed(target)]
+        if not places:
             near = get_close_matches(target, class_names, n=3)
             hint = (
                 f"; did you mean {' or '.join(map(repr, near))}?" if near else f"; expected one of {_some(class_names)}"
             )
             raise TargetError(f"target {target!r} is no class of this model{hint}")
-        places = [index for index, name in enumerate(class_names) if name == target]
         if len(places) > 1:
             raise TargetError(f"target {target!r} is the name of classes {_and(places)}; give the number of one")
         return places[0]

@@ -96,7 +96,7 @@ def parse(
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder with train/CLASS and test/CLASS; default: drawn pictures")
     parser.add_argument("-o", "--out", type=Path, default=Path("articles") / name, help="folder of the results")
-    parser.add_argument("--quick", action="store_true", help="a small run of one to two minutes on two cores")
+    parser.add_argument("--quick", action="store_true", help="a small run of 40 to 100 seconds on two cores")
     parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn at random (%(default)s)")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (%(default)s)")
     for field in fields(Scale):

@@ -110,7 +110,8 @@ def test_the_help_has_an_example_of_each_kind(run: Run) -> None:
         (["pets", "-o", "out", "--from", "x"], "pets takes no --from; it takes --train, --val, --test, --size, --seed"),
         (["crops", "--from", "x", "-o", "out", "--train", "4", "--no-masks"], "crops takes no --train, --no-masks"),
         (["cifar-10", "-o", "out", "--size", "64"], "cifar-10 takes no --size"),
-        (["pets", "-o", "out", "--size", "4"], "size=4, seed=0; expected a size of 16 pixels or more"),
+        (["pets", "-o", "out", "--size", "4"], "size=4, seed=0; expected a size of 16 to 4096 pixels"),
+        (["pets", "-o", "out", "--size", "100000000"], "size=100000000, seed=0; expected a size of 16 to 4096"),
         (["pets", "-o", "/dev/null/out"], "cannot write to /dev/null/out"),
     ],
 )

@@ -12,6 +12,7 @@ from commands import Run
 from PIL import Image
 
 from torchcam_suite import Explanation, explain, load
+from torchcam_suite.architectures import TrainedModel, build, save_trained
 from torchcam_suite.present.comparison import compare
 
 
@@ -62,6 +63,48 @@ def test_a_method_that_does_not_suit_costs_nobody_elses_work(
     alone = run(command, families, *pictures[:1], *methods[2:], "--preprocess", "unit", "-o", tmp_path / "other")
     assert (alone.status, alone.stdout) == (1, "")
     assert "error: layer 'conv2d_1': CAM needs nothing behind the layer" in alone.stderr
+
+
+@pytest.fixture
+def pooled(tmp_path: Path) -> Path:
+    """A network that ends in global average pooling and one dense layer."""
+    torch.manual_seed(0)
+    net = build("xception", classes=3, input_size=(96, 96), width=0.05)
+    about = TrainedModel("xception", 3, ["ember", "ripple", "sprout"], (96, 96), 0.05, "unit")
+    save_trained(tmp_path / "pooled.safetensors", net, about)
+    return tmp_path / "pooled.safetensors"
+
+
+def test_a_layer_that_does_not_suit_costs_the_method_no_other_layer(
+    pooled: Path, pictures: list[Path], out: Path, run: Run
+) -> None:
+    last, middle = "block14_sepconv2_act", "block4_sepconv2_bn"
+    asked = ["--method", "gradcam", "--method", "cam", "--layer", middle, "--layer", last, "--target", 1]
+    found = run("explain", pooled, *pictures[:2], *asked, "-o", out, "--json")
+    assert found.status == 1
+    said = [line for line in found.stderr.splitlines() if "left out" in line]
+    assert len(said) == 1
+    assert said[0].startswith(f"left out cam at {middle}: layer {middle!r}: CAM needs nothing behind the layer")
+    *whole, refused = json.loads(found.stdout)["explanations"]
+    pairs = [("gradcam", middle), ("gradcam", last), ("cam", last)]
+    assert [(one["method"], one["layer"]) for one in whole] == pairs
+    assert (refused["method"], refused["layer"], refused["images"]) == ("cam", middle, [])
+    assert refused["left_out"].startswith(f"layer {middle!r}: CAM needs nothing behind")
+    assert json.loads((out / "explanation.json").read_text()) == [*whole, refused]
+    assert {path.name for path in out.glob("*.npz")} == {f"{method}_{layer}.npz" for method, layer in pairs}
+    expected = explain(load(pooled, device="cpu"), pictures[:2], method="cam", layer=last, target=1)
+    assert expected.raw.std() > 0
+    torch.testing.assert_close(Explanation.load(out / f"cam_{last}.npz").raw, expected.raw)
+
+
+def test_a_wrong_name_of_one_layer_is_told_before_the_work(
+    pooled: Path, pictures: list[Path], out: Path, run: Run
+) -> None:
+    layers = ["--layer", "block4_sepconv2_bn", "--layer", "block4_sepconv9_bn"]
+    found = run("explain", pooled, pictures[0], "--method", "gradcam", "--method", "rise", *layers, "-o", out)
+    assert (found.status, found.stdout) == (1, "")
+    assert found.stderr.startswith("error: layer 'block4_sepconv9_bn' is not in this model; did you mean")
+    assert not out.exists()
 
 
 def test_the_maps_are_those_of_the_library(families: Path, pictures: list[Path], out: Path, run: Run) -> None:

@@ -1,11 +1,13 @@
 """Tables fit the terminal: a column of names gives way before anything is folded."""
 
+import warnings
 from collections.abc import Callable
 
 import pytest
 from rich.console import Console
 
 from torchcam_suite.cli import output
+from torchcam_suite.errors import AssumptionWarning, FontWarning
 
 LAYER = "encoder.layers.encoder_layer_11.self_attention.out_proj"
 HEADERS = ("image", "method", "layer", "target", "score", "probability")
@@ -49,3 +51,14 @@ def test_names_stay_whole_where_there_is_room_or_they_would_be_one(printed: Prin
 
 def test_a_name_is_not_shortened_unless_that_is_asked_for(printed: Printed) -> None:
     assert LAYER in "".join(printed(80, [LAYER]))
+
+
+def test_a_warning_is_one_line_on_stderr_however_often_it_comes(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(output, "log", Console(stderr=True, markup=False, highlight=False, width=20))
+    with output.warnings_on_stderr():
+        for text in ("two of them are drawn as boxes", "assumed", "two of them are drawn as boxes"):
+            warnings.warn(text, AssumptionWarning if text == "assumed" else FontWarning, stacklevel=1)
+        warnings.warn("of a library", UserWarning, stacklevel=1)
+    assert capfd.readouterr() == ("", "note: two of them are drawn as boxes\nnote: assumed\n")

@@ -252,11 +252,31 @@ def test_different_classes_are_noted(folder: Path) -> None:
     assert any("different class names: one: 'red'" in note for note in found.notes)
 
 
+def test_a_class_is_the_same_however_its_accents_are_written(folder: Path) -> None:
+    names = {title: ["rot", name, "blau"] for title, name in (("one", "gru\u0308n"), ("other", "gr\u00fcn"))}
+    models = {title: stairs(class_names=given, seed=seed) for seed, (title, given) in enumerate(names.items())}
+    found = compare(models, sorted((folder / "green").iterdir()), target="gr\u00fcn", labels=["gru\u0308n"] * 2)
+    assert [said.right for said in found.predictions.values()] == [(True, True)] * 2
+    assert not any("class names" in note for note in found.notes)
+
+
 def test_class_folders_of_a_nameless_model_are_taken_in_order(folder: Path) -> None:
     models = {"one": stairs([2, 1, 0], class_names=None), "other": stairs(seed=1)}
     with pytest.warns(AssumptionWarning, match="sorted order"):
         found = compare(models, folder)
     assert found.predictions["one"].right == (True,) * 6
+
+
+@pytest.mark.parametrize("kind", [list, tuple, np.array, torch.tensor])
+def test_a_limit_takes_the_targets_of_its_images(kind: Any, folder: Path, models: dict[str, Model]) -> None:
+    targets = [0, 1, 2, 2, 1, 0]
+    every = compare(models, folder, target=kind(targets))
+    found = compare(models, folder, target=kind(targets), limit=3)
+    chosen = [0, 2, 5]
+    assert found.images == tuple(every.images[i] for i in chosen)
+    for column, whole in zip(found.columns, every.columns, strict=True):
+        assert column.explanation.targets == tuple(targets[i] for i in chosen) == (0, 2, 0)
+        torch.testing.assert_close(column.explanation.raw, whole.explanation.raw[chosen])
 
 
 @pytest.mark.parametrize(("limit", "expected"), [(2, ("blue", "red")), (1, ("blue",))])
@@ -310,6 +330,7 @@ def _of(**changed: Any) -> dict[str, Any]:
         ({"images": []}, ImageError, "no images were given"),
         ({"images": torch.rand(1, 3, 8, 8)}, ImageError, "the model takes"),
         ({"limit": 0}, ValueError, "limit=0"),
+        ({"limit": 1, "target": [0]}, TargetError, "1 targets for 2 images, of which limit=1 chooses some; give one"),
         ({"drawn": 0}, ValueError, "drawn=0"),
         ({"seed": -1}, ValueError, "seed=-1; expected at least 0"),
     ],

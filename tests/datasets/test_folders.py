@@ -141,6 +141,12 @@ def test_three_classes_of_caltech_are_taken_unless_others_are_named(caltech: Pat
     assert {one.masks, three.masks, every.masks} == {0}
 
 
+def test_a_class_of_caltech_is_found_however_its_accents_are_written(tmp_path: Path) -> None:
+    write_caltech101(tmp_path / "caltech", ("a\u0301guila", "watch"), each=3)
+    found = caltech101(tmp_path / "caltech", tmp_path / "out", classes=["watch", "\u00e1guila"], val=0, test=0)
+    assert found.counts == {"train": {"watch": 3, "\u00e1guila": 3}}
+
+
 @pytest.mark.parametrize(
     ("classes", "message"),
     [(["leopards"], "did you mean 'Leopards'"), (["zebra"], "it has 'BACKGROUND_Google', 'Leopards', 'airplanes'")],
@@ -239,6 +245,14 @@ def test_a_split_of_the_source_has_other_names_too(names: tuple[str, ...], tmp_p
         write_picture(tmp_path / f"own/{name}/ben/{index}.png", 10 + index)
     found = crops(tmp_path / "own", tmp_path / "out", size=None)
     assert found.counts == {split: {"ada": 1, "ben": 1} for split in ("train", "val", "test")}
+
+
+def test_a_class_is_the_same_however_its_accents_are_written(tmp_path: Path) -> None:
+    for split, label, seed in (("train", "Zoe\u0308", 1), ("val", "Zo\u00eb", 2), ("test", "Zoe\u0308", 3)):
+        write_picture(tmp_path / f"split/{split}/{label}/a.png", seed)
+    found = crops(tmp_path / "split", tmp_path / "out", size=None)
+    assert found.counts == {split: {"Zo\u00eb": 1} for split in ("train", "val", "test")}
+    assert listed(tmp_path / "out") == {f"{split}/Zo\u00eb/a.png" for split in ("train", "val", "test")}
 
 
 def test_pictures_of_a_split_without_a_class_are_named(tmp_path: Path) -> None:
@@ -373,6 +387,7 @@ def test_a_split_without_pictures_of_a_class_is_warned_of(tmp_path: Path) -> Non
         (lambda here: crops(here / "own", here / "own"), "own is not empty"),
         (lambda here: crops(here / "own", here / "own/out"), r"own/out lies in .*own, .* name a folder outside"),
         (lambda here: crops(here / "own", here / "out", size=0), "size=0; expected the side of the squares"),
+        (lambda here: crops(here / "own", here / "out", size=10**8), "size=100000000; expected .* 1 to 4096, or None"),
         (lambda here: caltech101(here / "own", here / "out"), "class 'airplanes' is no folder of .*own; it has 'ada'"),
     ],
 )

@@ -157,7 +157,8 @@ def test_no_two_pictures_share_their_random_numbers() -> None:
     [
         (lambda: draw("birds", "crow"), "data set 'birds' is unknown; the procedural ones are pets, families, faces"),
         (lambda: draw("pets", "bird"), "class 'bird' is not in 'pets'; choose one of cat, dog"),
-        (lambda: draw("pets", "cat", 0, 8), "size=8; expected 16 pixels or more"),
+        (lambda: draw("pets", "cat", 0, 8), "size=8; expected a side of 16 to 4096 pixels"),
+        (lambda: draw("pets", "cat", 0, 100_000_000), "size=100000000; expected a side of 16 to 4096 pixels"),
         (lambda: draw("pets", "cat", -1), "picture -1; expected a number of 0 or more"),
     ],
 )

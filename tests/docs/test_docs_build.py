@@ -76,6 +76,12 @@ def test_formulas_are_formulas(built: Path) -> None:
     assert "$$" not in page
 
 
+def test_attributes_that_share_a_line_are_all_named(built: Path) -> None:
+    page = (built / "reference" / "models.html").read_text(encoding="utf-8")
+    for name in ("mean", "std"):  # of Preprocessing, "mean, std : tuple of float"
+        assert f"<strong>{name}</strong> (<em>tuple" in page
+
+
 @pytest.mark.parametrize(
     ("name", "public"),
     [

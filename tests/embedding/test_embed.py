@@ -55,6 +55,14 @@ def test_clusters_of_the_features_are_clusters_of_the_map(engine: str) -> None:
     assert found.quality.neighbour_preservation > worse.quality.neighbour_preservation
 
 
+def test_a_class_is_the_same_however_its_accents_are_written() -> None:
+    table, _ = clusters(40)
+    ours, theirs = "gru\u0308n", "gr\u00fcn"
+    found = embed(table, engine="pca", perplexity=5, labels=[ours] * 40, predictions=[theirs, "rot"] * 20)
+    assert found.correct == (True, False) * 20
+    assert found.labels == (theirs,) * 40
+
+
 @pytest.mark.parametrize("engine", [*TSNE, "pca"])
 def test_a_single_feature_has_a_map_too(engine: str) -> None:
     require(engine)

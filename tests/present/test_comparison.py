@@ -1,6 +1,7 @@
 """The comparison: one row an image, one column an explanation, each titled with class and score."""
 
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -87,3 +88,9 @@ def test_a_flag_stands_below_its_picture(drawn: list[tuple[list[Row], dict[str, 
         compare(list(PICTURES), [explain(model, PICTURES, layer="1", target=1)])
     ((rows, _),) = drawn
     assert [row.cells[1].subtitle for row in rows] == ["map is zero everywhere"] * 2
+
+
+def test_pictures_of_one_name_are_told_apart_by_their_folders(drawn: list[tuple[list[Row], dict[str, Any]]]) -> None:
+    (found,) = explanations(("gradcam",))
+    compare(list(PICTURES), [replace(found, images=("data/a/cat.png", "data/b/cat.png"))])
+    assert [row.label for row in drawn[0][0]] == ["a/cat.png", "b/cat.png"]

@@ -175,6 +175,8 @@ def test_a_long_title_keeps_its_beginning_and_its_end():
     )
 
 
+@pytest.mark.filterwarnings("ignore::torchcam_suite.errors.FontWarning")
+@pytest.mark.usefixtures("no_further_fonts")
 @pytest.mark.parametrize(
     ("given", "same_as"),
     [
@@ -195,6 +197,7 @@ def test_characters_that_the_font_lacks_are_replaced(given, same_as):
     np.testing.assert_array_equal(drawn_text(given), expected)
 
 
+@pytest.mark.filterwarnings("ignore::torchcam_suite.errors.FontWarning")
 def test_the_middle_dot_and_the_ellipsis_are_drawn_as_themselves():
     marks = [drawn_text(character).sum() for character in "·…日"]
     assert 0 < marks[0] < marks[1] < marks[2]

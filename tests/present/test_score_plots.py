@@ -136,11 +136,24 @@ def test_a_single_class_is_drawn_as_far_as_it_is_defined(what: str, show: Show) 
         assert "not defined: images of one class alone" in texts(figure)
 
 
+@pytest.mark.usefixtures("no_further_fonts")
+@pytest.mark.filterwarnings("ignore::torchcam_suite.errors.FontWarning")
 @pytest.mark.parametrize("what", ["confusion", "roc"])
 def test_class_names_are_no_mathematics_and_never_hidden(what: str, show: Show) -> None:
     names = ("$x^2$", "_hidden", "猫")
     written = texts(show(drawn(90, names), what))
     assert all(name in written for name in names)
+
+
+@pytest.mark.parametrize("names", [("ant", "bee", "cat"), ("ant", "bee", "cat", "dog", "eel", "fox")])
+@pytest.mark.parametrize("what", ["roc", "precision-recall"])
+def test_nothing_is_cut_off_or_overlaps(what: str, names: tuple[str, ...], show: Show) -> None:
+    figure = show(drawn(90, names), what)
+    axes, legend = figure.axes[0].get_tightbbox(), figure.legends[0].get_window_extent()
+    assert axes.y1 <= figure.bbox.y1
+    assert axes.y0 >= legend.y1
+    assert min(axes.x0, legend.x0, legend.y0) >= 0
+    assert max(axes.x1, legend.x1) <= figure.bbox.x1
 
 
 def test_the_settings_of_the_user_stay(show: Show) -> None:

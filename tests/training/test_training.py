@@ -207,6 +207,16 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(
     assert not same_weights(other.out, whole.out)
 
 
+@pytest.mark.parametrize("switched_off", [torch.no_grad, torch.inference_mode])
+def test_it_trains_where_the_caller_has_switched_gradients_off(
+    switched_off: Any, whole: TrainingResult, pictures: Path, tmp_path: Path
+) -> None:
+    with switched_off():
+        found = train(pictures, FAST, out=tmp_path / "out", epochs=1, **TINY)
+        assert not torch.is_grad_enabled()
+    assert without_seconds(found) == without_seconds(whole)[:1]
+
+
 def test_more_epochs_go_on_where_the_others_ended(whole: TrainingResult, pictures: Path, tmp_path: Path) -> None:
     train(pictures, FAST, out=tmp_path / "out", epochs=2, **TINY)
     found = train(pictures, FAST, out=tmp_path / "out", **TINY)

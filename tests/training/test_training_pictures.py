@@ -34,6 +34,20 @@ def test_train_val_and_test_folders_are_taken_as_they_are(tmp_path: Path) -> Non
     assert [picture.label for picture in data.val] == [0, 0, 1, 1, 2, 2]
 
 
+def test_a_class_is_the_same_however_its_accents_are_written(tmp_path: Path) -> None:
+    folder = coloured_folder(tmp_path, {"train": 5, "val": 2, "test": 1})
+    decomposed, composed = "gru\u0308n", "gr\u00fcn"
+    for part, name in (("train", decomposed), ("val", composed), ("test", decomposed)):
+        (folder / part / "green").rename(folder / part / name)
+    (folder / "train" / composed).mkdir()
+    (folder / "train" / decomposed / "4.png").rename(folder / "train" / composed / "4.png")
+    data = find_training_data(folder)
+    assert data.class_names == ("blue", composed, "red")
+    for part, each in (("train", 5), ("val", 2), ("test", 1)):
+        assert [picture.label for picture in data.parts[part]].count(1) == each
+    assert all(picture.path.is_file() for part in data.parts.values() for picture in part)
+
+
 @pytest.mark.parametrize("name", ["valid", "validation"])
 def test_validation_folders_have_other_names_too(name: str, tmp_path: Path) -> None:
     data = find_training_data(coloured_folder(tmp_path, {"train": 3, name: 2}))

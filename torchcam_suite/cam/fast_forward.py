@@ -19,6 +19,7 @@ from torchcam_suite.cam.method import Precision
 from torchcam_suite.cam.scoring import Classifier
 from torchcam_suite.errors import UnsupportedModelError
 from torchcam_suite.fast_form import Form, Forward, has_hooks, in_form, take_form, with_layout
+from torchcam_suite.images import example_images
 from torchcam_suite.recorder import logits_of
 
 # A copy costs as much time as about 30 passes gain by it (MobileNetV2 and ResNet50, one core): 0.2 to 0.4 s.
@@ -159,8 +160,7 @@ def _copy(module: nn.Module, images: Tensor, logits: Tensor, form: Form) -> nn.M
 def _fused(module: nn.Module, images: Tensor, form: Form) -> nn.Module:
     from converters.fusion import fuse
 
-    generator = torch.Generator().manual_seed(0)
-    example = torch.rand(2, *images.shape[1:], generator=generator, device="cpu").to(images)
+    example = example_images(2, images.shape[1:]).to(images)
     return take_form(fuse(module, (), example).module, example, form)
 
 

@@ -28,8 +28,8 @@ def full_grad(
     .. math::
 
         y = \sum \frac{\partial y}{\partial X} \circ X + \sum_l \sum \frac{\partial y}{\partial b_l} b_l, \qquad
-        M = \psi\Big(\frac{\partial y}{\partial X} \circ X\Big) + \sum_l \sum_{k} \psi\Big(\frac{\partial y}{\partial
-        b_l} b_l\Big)_k
+        M = \sum_c \psi\Big(\frac{\partial y}{\partial X} \circ X\Big)_c + \sum_l \sum_{k} \psi\Big(\frac{\partial
+        y}{\partial b_l} b_l\Big)_k
 
     with psi the magnitude, rescaled to [0, 1] and upsampled to the input's size. The first equation holds where the
     model is piecewise linear with the ReLU's kind of pieces, through the origin: ReLU, max and average pooling, but not

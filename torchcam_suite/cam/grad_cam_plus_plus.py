@@ -29,7 +29,7 @@ def grad_cam_plus_plus(activations: Tensor, gradients: Tensor, *, variant: Varia
     .. math::
 
         \alpha_{kij} = \frac{g_{kij}^2}{2 g_{kij}^2 + g_{kij}^3 \sum_{ab} A_{kab}}
-        = \frac{1}{2 + g_{kij} \sum_{ab} A_{kab}}, \qquad
+        = \frac{1}{2 + g_{kij} \sum_{ab} A_{kab}}, \\
         w_k = \sum_{ij} \alpha_{kij} \mathrm{ReLU}(g_{kij}), \qquad M_{ij} = \sum_k w_k A_{kij}
 
     with g = dy/dA of the logit y. The derivation is for exp(y), whose factor is common to all weights and is left out.
@@ -125,7 +125,7 @@ def smooth_grad_cam_plus_plus(
     .. math::
 
         D^p = \frac{1}{n} \sum_{m=1}^{n} g(X + \epsilon_m)^p, \qquad
-        \alpha_{kij} = \frac{D^2_{kij}}{2 D^2_{kij} + D^3_{kij} \sum_{ab} A_{kab}}, \qquad
+        \alpha_{kij} = \frac{D^2_{kij}}{2 D^2_{kij} + D^3_{kij} \sum_{ab} A_{kab}}, \\
         w_k = \sum_{ij} \alpha_{kij} \mathrm{ReLU}(D^1_{kij}), \qquad M_{ij} = \sum_k w_k A_{kij}
 
     with g = dy/dA of the noisy image, and A of the image without noise. Without noise it is `grad_cam_plus_plus`. The

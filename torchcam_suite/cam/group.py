@@ -32,7 +32,7 @@ def group_cam(
     .. math::
 
         m_g = \mathrm{denoise}\Big(\mathrm{ReLU}\Big(\sum_{k \in g} w_k A_k\Big)\Big), \qquad
-        H_g = \mathrm{minmax}(\mathrm{Up}(m_g)), \qquad
+        H_g = \mathrm{minmax}(\mathrm{Up}(m_g)), \\
         M = \sum_g \big(\mathrm{score}(X \circ H_g + B \circ (1 - H_g)) - \mathrm{score}(B)\big) H_g
 
     with w the channel weights of Grad-CAM, groups of neighbouring channels, a denoising that sets all values up to the

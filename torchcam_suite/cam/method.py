@@ -52,6 +52,15 @@ class Rules:
     """What is explained, and how `torchcam_suite.cam.saliency_map.finish` completes the map, unless the user says.
 
     The defaults are those of most papers.
+
+    Attributes
+    ----------
+    of : {"logit", "probability"}
+        What is explained.
+    relu : {"before", "after", "none"}
+        ReLU before the upsampling, after it, or not at all; "none" needs "minmax".
+    normalize : {"max", "minmax"}
+        How the map is brought to [0, 1].
     """
 
     of: Of = "logit"

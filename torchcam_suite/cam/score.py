@@ -122,8 +122,8 @@ def score_cam(
         A, (N, C, h, w).
     images : Tensor
         X, (N, c, H, W), the model's input; "masked" means multiplied, so zero is the model's zero.
-    variant : str
-        A key of `VARIANTS`.
+    variant : {"official", "paper", "logit", "keep-learning"}
+        See above; a key of `VARIANTS`.
 
     Yields
     ------
@@ -134,7 +134,8 @@ def score_cam(
     Returns
     -------
     ScoreCam
-        Float32 or wider.
+        `raw` (N, h, w), signed, and the channels' `weights` (N, C), float32 or wider; `counts`, and `skipped` (N,), of
+        channels that needed no forward pass of their own.
 
     Raises
     ------

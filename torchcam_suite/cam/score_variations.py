@@ -103,7 +103,7 @@ def ss_cam(
 
         a_k = \frac{1}{n} \sum_{s=1}^{n} \mathrm{score}(X \circ (H_k + \sigma \epsilon_s))
         \quad \text{or} \quad
-        \frac{1}{n} \sum_{s=1}^{n} \mathrm{score}(X \circ H_k + \sigma \epsilon_s), \qquad
+        \frac{1}{n} \sum_{s=1}^{n} \mathrm{score}(X \circ H_k + \sigma \epsilon_s), \\
         M_{ij} = \sum_k a_k A_{kij}
 
     with H the masks of Score-CAM's ``official`` variant, in [0, 1], and standard normal noise of the input's height

@@ -91,7 +91,7 @@ def crosscheck(
             "progress": True,
         }
         found, interrupted = _until_interrupted(opened, images, asked)
-    written = [] if out is None else _write(found, out)
+        written = [] if out is None else _write(found, out)
     if as_json:
         print_json(found.to_json() | {"files": [str(path) for path in written]})
     else:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import typer
@@ -36,9 +36,9 @@ from torchcam_suite.cli.output import (
     status,
     warnings_on_stderr,
 )
-from torchcam_suite.errors import SourceError, TorchcamError
+from torchcam_suite.errors import GradientError, LayerError, SourceError, TorchcamError
 from torchcam_suite.explain import explain as explain_images
-from torchcam_suite.explanation import Explanation, require_writable, write_atomically
+from torchcam_suite.explanation import SCHEMA, Explanation, require_writable, write_atomically
 from torchcam_suite.images import open_picture, region
 from torchcam_suite.models import Model
 from torchcam_suite.present.comparison import compare
@@ -114,13 +114,13 @@ def explain(
             opened = open_model(
                 model, weights, input_size, preprocess, classes, device, no_cache, input, output, custom
             )
-        found, complete = explain_all(opened, images, chosen, layer, parse_target(target, opened.class_names))
+        found, left_out = explain_all(opened, images, chosen, layer, parse_target(target, opened.class_names))
         drawing: dict[str, Any] = {"colormap": colormap, "strength": strength}
         drawing["interpolation"] = interpolation or texts.get("interpolation", "bilinear")
-        written = write_all(opened, images, found, out, drawing)
+        written = write_all(opened, images, found, out, drawing, left_out)
     if as_json:
-        print_json({"files": [str(path) for path in written], "explanations": [item.to_json() for item in found]})
-        exit_unless(complete)
+        print_json({"files": [str(path) for path in written], "explanations": _described(found, left_out)})
+        exit_unless(not left_out)
         return
     print_table(
         ("image", "method", "layer", "target", "score", "probability"),
@@ -142,7 +142,23 @@ def explain(
     )
     log.print(f"{len(written)} files in {out}; start with:")
     print(written[0])
-    exit_unless(complete)
+    exit_unless(not left_out)
+
+
+class LeftOut(NamedTuple):
+    """A method that does not suit the model, or not at one of the layers."""
+
+    method: str
+    layer: str | None
+    error: TorchcamError | ValueError
+
+    def __str__(self) -> str:
+        return self.method if self.layer is None else f"{self.method} at {self.layer}"
+
+    def to_json(self) -> dict[str, Any]:
+        """As the JSON values of an explanation of no image."""
+        about = {"schema": SCHEMA, "method": self.method, "layer": self.layer}
+        return about | {"left_out": str(self.error), "images": []}
 
 
 def explain_all(
@@ -151,39 +167,70 @@ def explain_all(
     methods: Mapping[str, Mapping[str, Any]],
     layers: Sequence[str] | None,
     target: Any,
-) -> tuple[list[Explanation], bool]:
+) -> tuple[list[Explanation], list[LeftOut]]:
     """Explain with every method and its options; those that take a layer at every layer.
 
     Returns
     -------
     list of Explanation
-        Of the methods that suit the model. Where none does, the error is raised.
-    bool
-        Whether all do; what speaks against one is said on stderr, and the work of the others is not lost.
+        Of the methods and layers that suit each other and the model. Where none do, the error is raised.
+    list of LeftOut
+        The others; what speaks against them is said on stderr, and the work of the rest is not lost.
     """
-    found: list[Explanation] = []
-    errors: dict[str, TorchcamError | ValueError] = {}
     takes_layer = {name: METHODS[name].takes_layer for name in methods}
+    if any(takes_layer.values()):
+        for name in layers or ():
+            model.layers.site(name)  # a slip of the hand is told before the work, not after
+    found: list[Explanation] = []
+    left_out: list[LeftOut] = []
     for name, options in methods.items():
         asked: dict[str, Any] = {"method": name, "target": target, "progress": True, **options}
         try:
             if takes_layer[name]:
-                found += explain_images(model, images, layer=layers or [model.default_layer], **asked).values()
+                given = list(dict.fromkeys(layers or [model.default_layer]))
+                explained, refused = _at_layers(model, images, given, asked)
+                found, left_out = found + explained, left_out + refused
             else:
                 # layers that another method takes are no mistake
-                given = None if any(takes_layer.values()) or not layers else layers[0]
-                found.append(explain_images(model, images, layer=given, **asked))
+                useless = None if any(takes_layer.values()) or not layers else layers[0]
+                found.append(explain_images(model, images, layer=useless, **asked))
         except (TorchcamError, ValueError) as error:
-            errors[name] = error
+            left_out.append(LeftOut(name, None, error))
     if not found:
-        raise next(iter(errors.values()))
-    for name, reason in errors.items():
-        log.print(Text(f"left out {name}: ", "bold red") + Text(str(reason)), soft_wrap=True)
-    return found, not errors
+        raise left_out[0].error
+    for one in left_out:
+        log.print(Text(f"left out {one}: ", "bold red") + Text(str(one.error)), soft_wrap=True)
+    return found, left_out
+
+
+def _at_layers(
+    model: Model, images: Sequence[Path], layers: list[str], asked: dict[str, Any]
+) -> tuple[list[Explanation], list[LeftOut]]:
+    """Explain at all layers in one pass; where they do not all suit the method, at each by itself."""
+    try:
+        return list(explain_images(model, images, layer=layers, **asked).values()), []
+    except (LayerError, GradientError):
+        if len(layers) == 1:
+            raise
+    found: list[Explanation] = []
+    left_out: list[LeftOut] = []
+    for layer in layers:
+        try:
+            found.append(explain_images(model, images, layer=layer, **asked))
+        except (LayerError, GradientError) as error:
+            left_out.append(LeftOut(asked["method"], layer, error))
+    if not found:
+        raise left_out[0].error
+    return found, left_out
 
 
 def write_all(
-    model: Model, images: Sequence[Path], found: Sequence[Explanation], out: Path, drawing: dict[str, Any]
+    model: Model,
+    images: Sequence[Path],
+    found: Sequence[Explanation],
+    out: Path,
+    drawing: dict[str, Any],
+    left_out: Sequence[LeftOut] = (),
 ) -> list[Path]:
     """Write the grid, one overlay an image and explanation, the maps and explanation.json; the grid comes first."""
     import json
@@ -199,7 +246,7 @@ def write_all(
             for item, files in zip(found, overlays, strict=True):
                 save_png(overlay(picture, item.maps[i].cpu().numpy(), **drawing), files[i])
         maps = [item.save(out / f"{tag}.npz") for tag, item in zip(tags, found, strict=True)]
-        about = json.dumps([item.to_json() for item in found], indent=2).encode()
+        about = json.dumps(_described(found, left_out), indent=2).encode()
         write_atomically(out / "explanation.json", lambda file: file.write(about))
     except OSError as error:
         raise SourceError(f"cannot write to {out}: {error}") from error
@@ -207,6 +254,10 @@ def write_all(
         log.print(f"{drawn.name} shows the first {_MOST_ROWS} of {len(images)} pictures", soft_wrap=True)
     by_explanation = [[*files, file] for files, file in zip(overlays, maps, strict=True)]
     return [drawn, *chain.from_iterable(by_explanation), out / "explanation.json"]
+
+
+def _described(found: Sequence[Explanation], left_out: Sequence[LeftOut]) -> list[dict[str, Any]]:
+    return [*(item.to_json() for item in found), *(one.to_json() for one in left_out)]
 
 
 def _require_none_of(images: Sequence[Path], written: Sequence[Path]) -> None:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from torchcam_suite.errors import AssumptionWarning, ConceptWarning, ConvergenceWarning, ZeroMapWarning
+from torchcam_suite.errors import AssumptionWarning, ConceptWarning, ConvergenceWarning, FontWarning, ZeroMapWarning
 from torchcam_suite.shown_names import shorten
 
 # file names may hold square brackets, which are no markup
@@ -68,16 +68,16 @@ def _fitted(headers: Sequence[str], rows: Sequence[Sequence[str]], column: int) 
 
 @contextmanager
 def warnings_on_stderr() -> Iterator[None]:
-    """Show our own warnings as one line each on stderr, and those of libraries not at all."""
+    """Show our own warnings as one line each on stderr, once, and those of libraries not at all."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("ignore")
-        for kind in (AssumptionWarning, ConceptWarning, ConvergenceWarning, ZeroMapWarning):
+        for kind in (AssumptionWarning, ConceptWarning, ConvergenceWarning, FontWarning, ZeroMapWarning):
             warnings.simplefilter("always", kind)
         try:
             yield
         finally:
-            for warning in caught:
-                log.print(Text("note: ", "yellow") + Text(str(warning.message)), soft_wrap=True)
+            for message in dict.fromkeys(str(warning.message) for warning in caught):
+                log.print(Text("note: ", "yellow") + Text(message), soft_wrap=True)
 
 
 def exit_unless(complete: bool) -> None:

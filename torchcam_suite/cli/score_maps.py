@@ -91,7 +91,7 @@ def score_maps(
                 model, weights, input_size, preprocess, classes, device, no_cache, input, output, custom
             )
         known = None if masks is None else load_masks(masks, images, opened)
-        explanations, complete = explain_all(opened, images, asked, layer, parse_target(target, opened.class_names))
+        explanations, left_out = explain_all(opened, images, asked, layer, parse_target(target, opened.class_names))
         rows = [
             Row(found, score_explanation(opened, images, found, metrics=chosen, masks=known, progress=True))
             for found in explanations
@@ -103,14 +103,14 @@ def score_maps(
             raise SourceError(f"cannot write {out}: {error}") from error
     if as_json:
         print_json({"file": None if out is None else str(out), "scores": [row.to_json() for row in rows]})
-        exit_unless(complete)
+        exit_unless(not left_out)
         return
     _print(rows)
     log.print("one picture" if len(images) == 1 else f"mean ± standard deviation over {len(images)} pictures")
     log.print("↑ higher, ↓ lower, →0 near zero is better")
     if out is not None:
         print(out)
-    exit_unless(complete)
+    exit_unless(not left_out)
 
 
 _NAME, _LAYER = 32, 22  # columns of the table for the name of a figure, and of a layer

@@ -136,7 +136,7 @@ def tcav(
                 stdout.print(str(planned))
             return
         found = test_concepts(opened, **asked, folder=cache, progress=True)
-    written, complete = ([], True) if out is None else write(found, out)
+        written, complete = ([], True) if out is None else write(found, out)
     if as_json:
         print_json(found.to_json() | {"files": [str(path) for path in written]})
     else:

@@ -54,7 +54,7 @@ class Pictures:
         return Pictures(sources, tuple(self.names[i] for i in positions), labels, self.said, self.classes)
 
 
-def find_images(images: Any, labels: Sequence[str | int] | None = None, limit: int | None = None) -> Pictures:
+def find_images(images: Any, labels: Sequence[str | int] | None = None) -> Pictures:
     """Find the pictures of a comparison.
 
     Parameters
@@ -65,18 +65,12 @@ def find_images(images: Any, labels: Sequence[str | int] | None = None, limit: i
     labels : sequence of str or int, optional
         A class name or number for each picture; without it, what the folders say, if all pictures come from class
         folders.
-    limit : int, optional
-        At most so many, chosen evenly in their order.
 
     Raises
     ------
     SourceError, ImageError
         A folder or file is missing, there are no pictures, or not one label for each.
-    ValueError
-        A limit below 1.
     """
-    if limit is not None and limit < 1:
-        raise ValueError(f"limit={limit}; expected at least 1 image, or None for all")
     found = _found(images)
     if labels is not None:
         if len(labels) != len(found):
@@ -85,7 +79,7 @@ def find_images(images: Any, labels: Sequence[str | int] | None = None, limit: i
             str(plain) for plain in np.asarray(labels.tolist() if isinstance(labels, Tensor) else labels).tolist()
         )
         found = Pictures(found.sources, found.names, texts, True, tuple(sorted(set(texts))))
-    return found if limit is None or len(found) <= limit else found.part(evenly(len(found), limit))
+    return found
 
 
 def evenly(count: int, most: int) -> list[int]:

@@ -8,12 +8,12 @@ from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from unicodedata import normalize
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from torchcam_suite.class_names import composed
 from torchcam_suite.errors import ConceptError, ConceptWarning, ImageError
 from torchcam_suite.images import as_list
 from torchcam_suite.picture_files import ENDINGS
@@ -122,7 +122,7 @@ def _sub_folder(data: Path, name: str) -> Path:
         return data / name
     known = [found.name for found in _folders(data)]
     for one in known:
-        if normalize("NFC", one) == normalize("NFC", name):  # macOS writes letters with an accent as two characters
+        if composed(one) == composed(name):
             return data / one
     near = get_close_matches(name, known, n=3)
     hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"found: {_listed(known)}"

@@ -20,8 +20,10 @@ class Comparison:
 
     Attributes
     ----------
-    method, options : str, dict
+    method : str
         Ours, as for `torchcam_suite.explain`.
+    options : dict
+        Its options.
     library, theirs : str
         The other library, and the name of its method.
     difference : str

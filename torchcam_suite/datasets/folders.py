@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from torchcam_suite.class_names import composed
 from torchcam_suite.datasets.outlines import outline_mask
 from torchcam_suite.datasets.preparing import PreparedSet, SourcePicture, prepare_folder
 from torchcam_suite.datasets.procedural import SPLITS
@@ -141,9 +142,10 @@ def _find_classes(folder: Path, classes: Sequence[str] | None) -> list[str]:
     there = [path.name for path in _folders_in(folder)]
     if classes is None:
         return [name for name in there if name != "BACKGROUND_Google"]
-    missing = [name for name in classes if name not in there]
+    folders = {composed(name): name for name in there}
+    missing = [name for name in classes if composed(name) not in folders]
     if not missing:
-        return sorted(set(classes))
+        return sorted({folders[composed(name)] for name in classes})
     close = difflib.get_close_matches(missing[0], there, 1, 0.6)
     hint = f"; did you mean {close[0]!r}?" if close else f"; it has {shortlist(there)}" if there else ""
     raise SourceError(f"class {missing[0]!r} is no folder of {folder}{hint}")

@@ -16,12 +16,13 @@ from typing import Any
 
 import torchcam_suite
 from torchcam_suite.datasets.description import claim, complete, write_beside
-from torchcam_suite.datasets.procedural import SPLITS, find, generator_of
+from torchcam_suite.datasets.procedural import LARGEST_SIZE, SMALLEST_SIZE, SPLITS, find, generator_of
 from torchcam_suite.errors import SourceError, TorchcamError
 from torchcam_suite.progress import reporting
 
 __all__ = ["make"]
 
+_MOST_PICTURES = 1_000_000  # of a set: hours of drawing, and gigabytes; more is a slip of the hand
 _DRAWINGS = 1  # goes up when the same numbers give other pictures
 _FEW = 200  # pictures: in the time that a further process takes to start, this one draws about half as many
 _WORKER = "from torchcam_suite.datasets.worker import main; main()"
@@ -63,9 +64,10 @@ def make(
     folder : path
         New, empty, or of the same set.
     train, val, test : int
-        Pictures in each split, spread evenly over the classes; those that remain go to the first classes.
+        Pictures in each split, spread evenly over the classes; those that remain go to the first classes. Together at
+        most a million.
     size : int
-        Side of the square pictures in pixels, at least 16.
+        Side of the square pictures in pixels, 16 to 4096.
     seed : int
         At least 0.
     masks : bool
@@ -122,8 +124,17 @@ def _check(counts: dict[str, int], size: int, seed: int, workers: int | None, cl
             raise TorchcamError(f"{split}={count}; expected 0, or at least one picture for each of {classes} classes")
     if not any(counts.values()):
         raise TorchcamError("train=0, val=0 and test=0: nothing to draw; give a number of pictures")
-    if size < 16 or seed < 0:
-        raise TorchcamError(f"size={size}, seed={seed}; expected a size of 16 pixels or more and a seed of 0 or more")
+    if sum(counts.values()) > _MOST_PICTURES:
+        given = ", ".join(f"{split}={count}" for split, count in counts.items())
+        raise TorchcamError(
+            f"{given}; expected at most {_MOST_PICTURES} pictures together; draw further ones with another seed, into "
+            "another folder"
+        )
+    if not SMALLEST_SIZE <= size <= LARGEST_SIZE or seed < 0:
+        raise TorchcamError(
+            f"size={size}, seed={seed}; expected a size of {SMALLEST_SIZE} to {LARGEST_SIZE} pixels and a seed of 0 or "
+            "more"
+        )
     if workers is not None and workers < 1:
         raise TorchcamError(f"workers={workers}; expected 1 or more")
 

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
+from torchcam_suite.class_names import composed
 from torchcam_suite.datasets.description import claim, complete, write_beside
-from torchcam_suite.datasets.procedural import SPLITS
+from torchcam_suite.datasets.procedural import LARGEST_SIZE, SPLITS
 from torchcam_suite.errors import AssumptionWarning, ImageError, SourceError, TorchcamError
 from torchcam_suite.images import open_picture
 from torchcam_suite.labelled_images import shortlist
@@ -165,7 +166,7 @@ def prepare_folder(
         What else makes this data set what it is, as JSON values: name and source.
     size : int, optional
         Side of a centred square that is cut from each picture and resized (Lanczos), in pixels; JPEG stays JPEG (of
-        quality 95), all else becomes PNG. By default files are copied as they are.
+        quality 95), all else becomes PNG; at most 4096. By default files are copied as they are.
     val, test : float
         Shares of the pictures without a split of their own, about; see `split_of`.
     seed : int
@@ -181,8 +182,11 @@ def prepare_folder(
         There are no pictures, or `out` holds something else, lies in the source, or cannot be written.
     """
     check_fractions(val, test)
-    if size is not None and size < 1:
-        raise TorchcamError(f"size={size}; expected the side of the squares in pixels, 1 or more")
+    if size is not None and not 1 <= size <= LARGEST_SIZE:
+        raise TorchcamError(
+            f"size={size}; expected the side of the squares in pixels, 1 to {LARGEST_SIZE}, or None for the files as "
+            "they are"
+        )
     out, listed = Path(out), _named_apart(list(pictures))
     about = options | {"size": size, "val": val, "test": test, "seed": seed}
     if not listed:
@@ -231,17 +235,18 @@ def _require_apart(out: Path, source: Any) -> None:
 
 
 def _named_apart(pictures: Sequence[SourcePicture]) -> list[SourcePicture]:
-    """With names that no other picture of the same split and class has."""
+    """With names that no other picture of the same split and class has; a class has one name, however it is written."""
     plain = [picture.name.replace("/", "-").lstrip(".") for picture in pictures]
-    keys = [(picture.split, picture.class_name, name.lower()) for picture, name in zip(pictures, plain, strict=True)]
+    classes = [composed(picture.class_name) for picture in pictures]
+    keys = [(picture.split, label, name.lower()) for picture, label, name in zip(pictures, classes, plain, strict=True)]
     met = Counter(keys)
     named = []
-    for picture, name, key in zip(pictures, plain, keys, strict=True):
+    for picture, label, name, key in zip(pictures, classes, plain, keys, strict=True):
         if met[key] > 1:
             # the same name, however the source was written
             path = picture.path.parent.resolve() / picture.path.name
             name = f"{name}-{hashlib.sha256(str(path).encode('utf-8', 'replace')).hexdigest()[:8]}"
-        named.append(SourcePicture(picture.path, picture.class_name, name, picture.split, picture.outline_mask))
+        named.append(SourcePicture(picture.path, label, name, picture.split, picture.outline_mask))
     return named
 
 
@@ -368,9 +373,11 @@ def _warn_of_others(out: Path, written: Sequence[_Written]) -> None:
             AssumptionWarning,
             stacklevel=3,
         )
-    known = {str(one.target) for one in written}
+    known = {composed(str(one.target)) for one in written}
     folders = [out / split for split in SPLITS if (out / split).is_dir()]
-    others = [path for folder in folders for path in files_below(folder) if is_picture(path) and path not in known]
+    others = [
+        path for folder in folders for path in files_below(folder) if is_picture(path) and composed(path) not in known
+    ]
     if others:
         warnings.warn(
             f"{out} also holds {len(others)} picture{'s' if len(others) > 1 else ''} that the source has no more, or "

@@ -12,6 +12,8 @@ from torchcam_suite.errors import TorchcamError
 __all__ = ["PROCEDURAL", "SPLITS", "ProceduralSet", "draw", "generator_of"]
 
 SPLITS = ("train", "val", "test")
+SMALLEST_SIZE, LARGEST_SIZE = 16, 4096
+"""Sides of square pictures in pixels; to draw one of the largest size takes up to 2 GB of memory."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,8 @@ def draw(name: str, class_name: str, generator: np.random.Generator | int = 0, s
     generator : numpy.random.Generator or int
         Source of every random choice. A number n is the n-th training picture that `make` with seed 0 writes.
     size : int
-        Side of the square picture in pixels. A generator in the same state gives the same scene at any size.
+        Side of the square picture in pixels, 16 to 4096. A generator in the same state gives the same scene at any
+        size.
 
     Returns
     -------
@@ -96,13 +99,13 @@ def draw(name: str, class_name: str, generator: np.random.Generator | int = 0, s
     Raises
     ------
     TorchcamError
-        The set or the class is unknown, the size is below 16, or the number below 0.
+        The set or the class is unknown, the size is out of its range, or the number below 0.
     """
     known = find(name)
     if class_name not in known.class_names:
         raise TorchcamError(f"class {class_name!r} is not in {name!r}; choose one of {', '.join(known.class_names)}")
-    if size < 16:
-        raise TorchcamError(f"size={size}; expected 16 pixels or more")
+    if not SMALLEST_SIZE <= size <= LARGEST_SIZE:
+        raise TorchcamError(f"size={size}; expected a side of {SMALLEST_SIZE} to {LARGEST_SIZE} pixels")
     if not isinstance(generator, np.random.Generator):
         if generator < 0:
             raise TorchcamError(f"picture {generator}; expected a number of 0 or more, or a numpy.random.Generator")

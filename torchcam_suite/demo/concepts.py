@@ -1,5 +1,7 @@
 """Which colours separate the families of creatures: the TCAV of the demo."""
 
+from typing import Any
+
 import torch
 
 from torchcam_suite.concepts import TcavResult, tcav
@@ -32,7 +34,8 @@ def ask_colours(model: Model) -> TcavResult:
     for family, picture, _ in dataset(CREATURES, _CREATURES_SEED, size=model.input.height):
         creatures[family].append(picture)
     # the same numbers in another order in memory, in which these few channels take half the time
-    model.module.to(memory_format=torch.channels_last)
+    module: Any = model.module  # whose types know of no memory format in torch 2.8
+    module.to(memory_format=torch.channels_last)
     return tcav(
         model,
         layers=LAYER,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from torchcam_suite.embedding.engines import ENGINES, Task
-from torchcam_suite.embedding.inputs import Source, as_table, names_of, numbers_of, predicted, source_of
+from torchcam_suite.embedding.inputs import Source, as_table, classes_of, names_of, numbers_of, predicted, source_of
 from torchcam_suite.embedding.neighbours import Rows, centred, nearest
 from torchcam_suite.embedding.principal import Principal, principal_components
 from torchcam_suite.embedding.quality import affinities_of, judge
@@ -97,7 +97,7 @@ def embed(
     if source.logits is not None and predictions is None:
         names = source.model.get("class_names") if class_names is None else class_names
         predictions, confidences = predicted(source.logits, names, source.model.get("head", "none"))
-    said, guessed = names_of(labels, "labels", count), names_of(predictions, "predictions", count)
+    said, guessed = classes_of(labels, "labels", count), classes_of(predictions, "predictions", count)
     _warn_of_strange_labels(said, guessed)
     about = {
         "ids": source.ids if ids is None else _unique(names_of(ids, "ids", count)),

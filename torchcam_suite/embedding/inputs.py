@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from torchcam_suite.class_names import composed
 from torchcam_suite.errors import AssumptionWarning, LayerError
 
 MINIMUM = 4  # points
@@ -114,6 +115,14 @@ def names_of(
         raise ValueError(f"{len(values)} {what} for {count} images; expected one an image")
     plain = values.tolist() if isinstance(values, Tensor) else values
     return tuple(None if value is None else str(value) for value in plain)
+
+
+def classes_of(
+    values: Sequence[Any] | np.ndarray | Tensor | None, what: str, count: int
+) -> tuple[str | None, ...] | None:
+    """The same for names of classes, which are written in one way."""
+    names = names_of(values, what, count)
+    return None if names is None else tuple(None if name is None else composed(name) for name in names)
 
 
 def numbers_of(values: Sequence[float] | np.ndarray | Tensor | None, count: int) -> np.ndarray | None:

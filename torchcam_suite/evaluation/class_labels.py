@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from unicodedata import normalize
 
+from torchcam_suite.class_names import composed
 from torchcam_suite.errors import SourceError
 from torchcam_suite.labelled_images import shortlist
 
@@ -67,7 +67,7 @@ def match_labels(
     >>> match_labels(["cat", "dog", "eel"], 2, ["dog", "cat"])  # doctest: +ELLIPSIS
     ClassLabels(indices={'cat': 1, 'dog': 0}, unknown=('eel',), rule='class names', ...)
     """
-    if class_names is not None and not set(map(_composed, class_names)).isdisjoint(map(_composed, labels)):
+    if class_names is not None and not set(map(composed, class_names)).isdisjoint(map(composed, labels)):
         return _by_name(labels, class_names)
     numbers = {label: number for label in labels if (number := _number(label)) is not None and number < classes}
     if len(numbers) == len(labels):
@@ -84,8 +84,8 @@ def match_labels(
 def _by_name(labels: Sequence[str], class_names: Sequence[str]) -> ClassLabels:
     places: dict[str, list[int]] = {}
     for index, name in enumerate(class_names):
-        places.setdefault(_composed(name), []).append(index)
-    known = {label: places[_composed(label)] for label in labels if _composed(label) in places}
+        places.setdefault(composed(name), []).append(index)
+    known = {label: places[composed(label)] for label in labels if composed(label) in places}
     for label, found in known.items():
         if len(found) > 1:
             raise SourceError(
@@ -94,11 +94,6 @@ def _by_name(labels: Sequence[str], class_names: Sequence[str]) -> ClassLabels:
             )
     unknown = tuple(label for label in labels if label not in known)
     return ClassLabels({label: found[0] for label, found in known.items()}, unknown, NAMES, tuple(class_names))
-
-
-def _composed(name: str) -> str:
-    """The name with its accents in one character each: macOS writes names of folders with two."""
-    return normalize("NFC", name)
 
 
 def _number(label: str) -> int | None:

@@ -49,8 +49,10 @@ class Scores:
     threshold : float or None
         Of two classes: class 1 is predicted where its probability is at least that; 0.5 if it is not given. None for
         more classes, of which the most probable is predicted, the first of those that tie.
-    bins, binning : int, str
+    bins : int
         Of the calibration; see `torchcam_suite.metrics.calibration.reliability`.
+    binning : {"equal width", "equal count"}
+        How they are laid.
     """
 
     labels: Integers

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from torchcam_suite.fast_form import Form, Forward, has_hooks, in_form, take_form
+from torchcam_suite.images import example_images
 from torchcam_suite.models import Model
 from torchcam_suite.recorder import Recorder, Site, logits_of
 
@@ -90,7 +91,7 @@ class Passes:
 def _copy(module: nn.Module, sites: Mapping[str, Site], images: Tensor) -> tuple[nn.Module, dict[str, Site]]:
     from converters.fusion import fuse
 
-    example = torch.rand(2, *images.shape[1:], generator=torch.Generator().manual_seed(0), device="cpu")
+    example = example_images(2, images.shape[1:])
     fused = fuse(module, list(sites.values()), example)
     net = take_form(fused.module, example, _ON_A_CPU)
     return net, {name: Site(fused.paths[site]) for name, site in sites.items()}

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
+from torchcam_suite.images import example_images
 from torchcam_suite.models import Model
 from torchcam_suite.recorder import Recorder
 
@@ -98,8 +99,7 @@ def _copy(model: Model) -> Model:
 def _weights_from_the_head_down(model: Model) -> list[list[str]]:
     """Names of weights that are used together, the last used first; what no pass shows counts as the head."""
     weights = {id(tensor): name for name, tensor in _weights(model.module)}
-    generator = torch.Generator().manual_seed(0)
-    example = model.prepare(torch.rand(1, *model.input, generator=generator, device="cpu"))
+    example = model.prepare(example_images(1, model.input))
     with Recorder(model.module), _Uses(weights) as uses:
         model.logits(example)
     unseen = [name for number, name in weights.items() if number not in uses.seen]

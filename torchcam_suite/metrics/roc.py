@@ -102,7 +102,7 @@ def hanley_mcneil(auc: float, positives: int, negatives: int) -> float:
 
     .. math::
 
-        SE^2 = \frac{A (1 - A) + (n_+ - 1)(Q_1 - A^2) + (n_- - 1)(Q_2 - A^2)}{n_+ n_-}, \qquad
+        SE^2 = \frac{A (1 - A) + (n_+ - 1)(Q_1 - A^2) + (n_- - 1)(Q_2 - A^2)}{n_+ n_-}, \\
         Q_1 = \frac{A}{2 - A}, \quad Q_2 = \frac{2 A^2}{1 + A}
 
     It takes the scores for exponentially distributed; DeLong's formula assumes nothing about them.

@@ -1,7 +1,6 @@
 """The agreement of all pairs of a comparison, as a matrix for each measure and group of images."""
 
 import io
-import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +9,7 @@ from PIL import Image
 
 from torchcam_suite.cam import METHODS
 from torchcam_suite.comparison.agreement import MEASURES, TITLES
+from torchcam_suite.present.fonts import chart_fonts
 from torchcam_suite.present.score_plots import require_matplotlib
 from torchcam_suite.shown_names import shorten
 
@@ -55,8 +55,7 @@ def draw_agreement(result: "Comparison") -> Image.Image:
     side = min(9.0, max(1.8, 0.36 * count + 0.4))
     names = _names(result.columns)
     margin = 0.075 * max(map(len, names)) + 0.8
-    with matplotlib.rc_context({"text.parse_math": False, "text.usetex": False}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
+    with chart_fonts(*names), matplotlib.rc_context({"text.parse_math": False, "text.usetex": False}):
         size = (margin + len(MEASURES) * (side + 0.2), 0.4 + len(groups) * (side + 0.5))
         figure = Figure(figsize=size, layout="constrained")
         panels = figure.subplots(len(groups), len(MEASURES), squeeze=False)

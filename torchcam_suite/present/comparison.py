@@ -1,7 +1,6 @@
 """The grid that compares explanations of the same images: original, then one column an explanation."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -10,6 +9,7 @@ from torchcam_suite.cam import METHODS
 from torchcam_suite.explanation import Explanation
 from torchcam_suite.present.grid import Cell, Row, grid
 from torchcam_suite.present.overlay import Interpolation, overlay
+from torchcam_suite.shown_names import short_names
 
 
 def compare(
@@ -36,6 +36,7 @@ def compare(
     PIL.Image.Image
         RGB.
     """
+    names = short_names(explanations[0].images)
     headers = ["original", *(heading(explanation) for explanation in explanations)]
     rows = []
     for i, picture in enumerate(pictures):
@@ -49,7 +50,7 @@ def compare(
                 interpolation=interpolation,
             )
             cells.append(Cell(blended, caption(explanation, i), "; ".join(explanation.flags[i])))
-        rows.append(Row(Path(explanations[0].images[i]).name, cells))
+        rows.append(Row(names[i], cells))
     # wide enough for "Grad-CAM · block14_sepconv2_act"
     return grid(rows, headers=headers, cell=256, colorbar=colormap)
 

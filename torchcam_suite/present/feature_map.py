@@ -10,6 +10,7 @@ from PIL import Image, ImageOps
 from torchcam_suite.embedding.result import Embedding
 from torchcam_suite.errors import ImageError, MissingLibraryError
 from torchcam_suite.explanation import write_atomically
+from torchcam_suite.present.fonts import chart_fonts, without_glyph_warnings
 from torchcam_suite.present.map_colours import RAMP, Colouring, colouring
 from torchcam_suite.present.map_layout import apart, fitted, grid_cells, thumbnail_order
 from torchcam_suite.present.thumbnails import as_pixels, thumbnails
@@ -83,14 +84,23 @@ def feature_map(
     """
     _check(embedding, pictures, style, layout, thumbnail)
     try:
-        from matplotlib.figure import Figure
+        import matplotlib  # noqa: F401
     except ImportError:
         raise MissingLibraryError(
             "pictures of maps need Matplotlib, which is not installed: pip install 'torchcam-suite[maps]'"
         ) from None
     shown = list(embedding.paths if pictures is None else pictures)
     style = style or ("pictures" if any(picture is not None for picture in shown) else "dots")
-    colours = colouring(embedding, color_by)
+    colours, written = colouring(embedding, color_by), title or heading(embedding)
+    with chart_fonts(written, *map(plain_text, colours.names)):
+        return _figure(embedding, shown, colours, style, layout, thumbnail, written)
+
+
+def _figure(
+    embedding: Embedding, shown: list[Any], colours: Colouring, style: str, layout: str, thumbnail: int, title: str
+) -> "Figure":
+    from matplotlib.figure import Figure
+
     width, height = _SIDE + _legend_width(colours), _HEAD + _SIDE + _FOOT
     figure = Figure(figsize=(width, height), dpi=_DPI, facecolor="white")
     axes = figure.add_axes((0, _FOOT / height, _SIDE / width, _SIDE / height))
@@ -102,7 +112,7 @@ def feature_map(
     else:
         _draw_map(axes, embedding, shown, colours, style, thumbnail, side)
     _draw_legend(figure, axes, colours, style)
-    figure.text(0.15 / width, 1 - 0.28 / height, plain_text(title or heading(embedding)), fontsize=11)
+    figure.text(0.15 / width, 1 - 0.28 / height, plain_text(title), fontsize=11)
     figure.text(0.15 / width, 0.12 / height, footing(embedding), fontsize=7.5, color=_MUTED)
     return figure
 
@@ -131,7 +141,8 @@ def save_feature_map(figure: "Figure", path: str | Path) -> Path:
     # a date would make every file of the same map another one
     metadata = {"CreationDate": None} if kind == "pdf" else None
     try:
-        write_atomically(target, lambda file: figure.savefig(file, format=kind, dpi=_DPI, metadata=metadata))
+        with without_glyph_warnings():
+            write_atomically(target, lambda file: figure.savefig(file, format=kind, dpi=_DPI, metadata=metadata))
     except OSError as error:
         raise ImageError(f"cannot write the picture {str(target)!r}: {error.strerror or error}") from error
     return target

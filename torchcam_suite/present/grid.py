@@ -1,14 +1,15 @@
 """Pictures side by side in one image: a row an input, a column a method and layer."""
 
-import unicodedata
-from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from torchcam_suite.present.fonts import warn_of_boxes
+from torchcam_suite.present.lettering import font_of, line_height, nowhere_drawn, text_image, text_width
 from torchcam_suite.present.overlay import Picture, as_rgb, colorize
 
 _WHITE = (255, 255, 255)
@@ -19,11 +20,6 @@ _RULE = (160, 160, 160)
 _TICKS = ("1", "0.5", "0")
 # A shorter colour bar would have no room for its ticks and its name.
 _COLORBAR_LINES = 5
-_ELLIPSIS = "…"
-# What Pillow's font lacks and Unicode does not decompose to something that it has.
-_SUBSTITUTES = {"×": "x", "−": "-", "–": "-", "—": "-", "→": "->", "≈": "~", "ß": "ss"}
-# A code point that no font has: it draws as the box that stands for every missing glyph.
-_NO_CHARACTER = "\uffff"
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +110,7 @@ def grid(
     Pictures keep their aspect ratio: each is fitted into a square of `cell` pixels and centred.
     Where every picture is smaller than that, the square shrinks to a whole multiple of the longest
     side, so that their pixels stay exact. Text that does not fit loses its middle; characters that
-    Pillow's font lacks lose their accents or become boxes.
+    Pillow's font lacks lose their accents, or come from an installed font where Matplotlib is there to find it.
 
     Parameters
     ----------
@@ -141,9 +137,15 @@ def grid(
     ValueError
         There are no rows or no cells, rows differ in length, `headers` or `groups` do not match them, a
         picture is no uint8 image, a size is not positive, or no colour map has this name.
+
+    Warns
+    -----
+    FontWarning
+        No font has some letters, which become boxes.
     """
     layout = arrange(rows, headers=headers, groups=groups, cell=cell, font_size=font_size, colorbar=colorbar)
-    font = _font(font_size)
+    font = font_of(font_size)
+    warn_of_boxes(nowhere_drawn(_texts(rows, headers, groups), font))
     canvas = Image.new("RGB", layout.size, _WHITE)
     _draw_groups(canvas, layout, groups, font)
     _draw_headers(canvas, layout, headers, font)
@@ -168,8 +170,8 @@ def arrange(
     """Compute where `grid`, given the same arguments, draws each picture."""
     _check(rows, headers, cell, font_size)
     _check_groups(groups, len(rows[0].cells))
-    font = _font(font_size)
-    line, gap, pad = _line_height(font), font_size, _pad(font)
+    font = font_of(font_size)
+    line, gap, pad = line_height(font), font_size, _pad(font)
     sizes = _picture_sizes(rows, cell)
     heights = tuple(max(height for _, height in row) for row in sizes)
     column_width = _column_width(rows, headers, sizes, font)
@@ -187,6 +189,17 @@ def arrange(
     bar = (right, tops[0], right + font_size, tops[0] + bar_height)
     size = (bar[2] + _colorbar_text_width(font) + gap, max(bottom, bar[3] + gap))
     return Layout(size, lefts, column_width, tuple(tops), heights, sizes, bar)
+
+
+def _texts(rows: Sequence[Row], headers: Sequence[str], groups: Sequence[Sequence[Group]]) -> list[str]:
+    """Everything that is written."""
+    cells = chain.from_iterable(row.cells for row in rows)
+    return [
+        *headers,
+        *(group.text for line in groups for group in line),
+        *(row.label for row in rows),
+        *chain.from_iterable(map(_lines, cells)),
+    ]
 
 
 def _check(rows: Sequence[Row], headers: Sequence[str], cell: int, font_size: int) -> None:
@@ -231,7 +244,7 @@ def _column_width(
 ) -> int:
     """Width of the widest picture; text may widen columns of narrow pictures to a readable width."""
     texts = [*headers, *(text for row in rows for content in row.cells for text in _lines(content))]
-    widest_text = max((_text_width(_drawable(text, font), font) for text in texts), default=0)
+    widest_text = max((text_width(text, font) for text in texts), default=0)
     readable = 10 * round(font.size)
     return max(max(width for row in sizes for width, _ in row), min(widest_text, readable))
 
@@ -242,37 +255,37 @@ def _lines(content: Cell) -> tuple[str, str]:
 
 def _caption_height(row: Row, font: ImageFont.FreeTypeFont) -> int:
     if any(content.subtitle for content in row.cells):
-        return _pad(font) + 2 * _line_height(font)
-    return _pad(font) + _line_height(font) if any(content.title for content in row.cells) else 0
+        return _pad(font) + 2 * line_height(font)
+    return _pad(font) + line_height(font) if any(content.title for content in row.cells) else 0
 
 
 def _draw_groups(
     canvas: Image.Image, layout: Layout, groups: Sequence[Sequence[Group]], font: ImageFont.FreeTypeFont
 ) -> None:
     """Each group's text over a rule that spans its columns; a group without a text has neither."""
-    step, draw = _line_height(font) + 2 * _pad(font), ImageDraw.Draw(canvas)
+    step, draw = line_height(font) + 2 * _pad(font), ImageDraw.Draw(canvas)
     for level, line in enumerate(groups):
         first, top = 0, round(font.size) + level * step
         for group in line:
             left, first = layout.lefts[first], first + group.columns
             right = layout.lefts[first - 1] + layout.column_width
             if group.text:
-                text = _text_image(group.text, right - left, font, _TEXT)
+                text = text_image(group.text, right - left, font, _TEXT)
                 canvas.paste(text, (left + (right - left - text.width) // 2, top))
                 draw.line((left, top + step - _pad(font), right - 1, top + step - _pad(font)), fill=_RULE)
 
 
 def _draw_headers(canvas: Image.Image, layout: Layout, headers: Sequence[str], font: ImageFont.FreeTypeFont) -> None:
-    top = layout.tops[0] - _pad(font) - _line_height(font)
+    top = layout.tops[0] - _pad(font) - line_height(font)
     for left, header in zip(layout.lefts, headers, strict=False):
-        line = _text_image(header, layout.column_width, font, _TEXT)
+        line = text_image(header, layout.column_width, font, _TEXT)
         canvas.paste(line, (left + (layout.column_width - line.width) // 2, top))
 
 
 def _draw_label(canvas: Image.Image, layout: Layout, index: int, row: Row, font: ImageFont.FreeTypeFont) -> None:
     """Write beside the picture, and on beside its titles where the picture is too low for the label."""
     height = layout.heights[index]
-    upright = _text_image(row.label, height + _caption_height(row, font), font, _TEXT)
+    upright = text_image(row.label, height + _caption_height(row, font), font, _TEXT)
     upright = upright.transpose(Image.Transpose.ROTATE_90)
     left = layout.lefts[0] - _pad(font) - upright.width
     canvas.paste(upright, (left, layout.tops[index] + max(0, (height - upright.height) // 2)))
@@ -293,9 +306,9 @@ def _draw_cell(
         ImageDraw.Draw(canvas).rectangle(edges, outline=_MARK, width=max(2, round(font.size / 4)))
     top = layout.tops[row] + layout.heights[row] + _pad(font)
     for text, color in zip(_lines(content), (_MARK if content.marked else _TEXT, _MUTED), strict=True):
-        line = _text_image(text, layout.column_width, font, color)
+        line = text_image(text, layout.column_width, font, color)
         canvas.paste(line, (layout.lefts[column] + (layout.column_width - line.width) // 2, top))
-        top += _line_height(font)
+        top += line_height(font)
 
 
 def _scaled(picture: Picture, size: tuple[int, int]) -> Image.Image:
@@ -324,77 +337,17 @@ def _draw_colorbar(
     # Pillow's anchors: left, and the ink's top, the middle, the ink's bottom.
     for tick, anchor, y in zip(_TICKS, ("lt", "lm", "lb"), (top, (top + bottom) // 2, bottom), strict=True):
         draw.text((right + _pad(font), y), tick, fill=_MUTED, font=font, anchor=anchor)
-    name = _text_image(colormap, height, font, _MUTED).transpose(Image.Transpose.ROTATE_90)
+    name = text_image(colormap, height, font, _MUTED).transpose(Image.Transpose.ROTATE_90)
     canvas.paste(name, (right + 2 * _pad(font) + _ticks_width(font), top + (height - name.height) // 2))
 
 
 def _colorbar_text_width(font: ImageFont.FreeTypeFont) -> int:
-    return 2 * _pad(font) + _ticks_width(font) + _line_height(font)
+    return 2 * _pad(font) + _ticks_width(font) + line_height(font)
 
 
 def _ticks_width(font: ImageFont.FreeTypeFont) -> int:
-    return max(_text_width(text, font) for text in _TICKS)
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    font = ImageFont.load_default(size)
-    # A Pillow built without FreeType has no scalable font, and has already refused the size.
-    assert isinstance(font, ImageFont.FreeTypeFont)
-    return font
-
-
-def _line_height(font: ImageFont.FreeTypeFont) -> int:
-    ascent, descent = font.getmetrics()
-    return ascent + descent
+    return max(text_width(text, font) for text in _TICKS)
 
 
 def _pad(font: ImageFont.FreeTypeFont) -> int:
     return max(1, round(font.size / 3))
-
-
-def _text_width(text: str, font: ImageFont.FreeTypeFont) -> int:
-    """Pixels that the text's ink or its advance takes, whichever is more."""
-    return int(max(np.ceil(font.getlength(text)), font.getbbox(text)[2]))
-
-
-def _text_image(text: str, width: int, font: ImageFont.FreeTypeFont, color: tuple[int, int, int]) -> Image.Image:
-    """Draw one line on white, as wide as its text but never wider than `width`."""
-    shown = _shortened(_drawable(text, font), width, font)
-    line = Image.new("RGB", (_text_width(shown, font), _line_height(font)), _WHITE)
-    ImageDraw.Draw(line).text((0, 0), shown, fill=color, font=font)
-    return line
-
-
-def _shortened(text: str, width: int, font: ImageFont.FreeTypeFont) -> str:
-    """Take from the middle what does not fit: names often differ in their last letters."""
-    if _text_width(text, font) <= width:
-        return text
-
-    def kept(count: int) -> str:
-        head = (count + 1) // 2
-        return text[:head].rstrip() + _ELLIPSIS + text[len(text) - (count - head) :].lstrip()
-
-    fitting = bisect_right(range(len(text)), width, key=lambda count: _text_width(kept(count), font))
-    return kept(fitting - 1) if fitting else ""
-
-
-def _drawable(text: str, font: ImageFont.FreeTypeFont) -> str:
-    """Put text into characters that the font has; those without a likeness stay and draw as a box."""
-    return "".join(_drawable_character(character, font) for character in text)
-
-
-def _drawable_character(character: str, font: ImageFont.FreeTypeFont) -> str:
-    if " " <= character <= "~" or _has_glyph(character, font):
-        return character
-    if character.isspace() or unicodedata.category(character) == "Cc":
-        return " "
-    if unicodedata.category(character) in ("Mn", "Me", "Cf"):
-        return ""
-    if character in _SUBSTITUTES:
-        return _SUBSTITUTES[character]
-    base = [part for part in unicodedata.normalize("NFKD", character) if not unicodedata.combining(part)]
-    return "".join(base) if base and all(_has_glyph(part, font) for part in base) else character
-
-
-def _has_glyph(character: str, font: ImageFont.FreeTypeFont) -> bool:
-    return bytes(font.getmask(character)) != bytes(font.getmask(_NO_CHARACTER))

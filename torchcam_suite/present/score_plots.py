@@ -1,8 +1,7 @@
 """Pictures of an evaluation: confusion matrix, ROC and precision-recall curves, reliability, confident mistakes."""
 
 import io
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from torchcam_suite.errors import MissingLibraryError
 from torchcam_suite.evaluation.mistakes import Mistake
 from torchcam_suite.evaluation.result import EvaluationResult
 from torchcam_suite.evaluation.scores import Scores
+from torchcam_suite.present.fonts import chart_fonts
 from torchcam_suite.present.grid import Cell, Row, grid
 from torchcam_suite.present.overlay import overlay
 from torchcam_suite.shown_names import short_names
@@ -46,11 +46,11 @@ def require_matplotlib() -> None:
 
 def confusion(result: EvaluationResult) -> Image.Image:
     """Draw the confusion matrix: counts as numbers, shares of the true class as colours."""
-    scores, names = result.scores, [_shortened(name) for name in result.scores.class_names]
+    scores, names = result.scores, _names(result.scores)
     support = scores.classes.support[:, None]
     shares = np.divide(scores.confusion, support, out=np.zeros(scores.confusion.shape), where=support > 0)
     side = min(10.0, 3.2 + 0.4 * len(names))
-    with _figure(side + 1, side) as (figure, axes):
+    with _figure(side + 1, side, names) as (figure, axes):
         image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
         figure.colorbar(image, ax=axes, label="share of the true class", fraction=0.046, pad=0.04)
         if len(names) <= _MOST_COUNTS:
@@ -71,7 +71,7 @@ def _write_counts(axes: "Axes", scores: Scores, shares: np.ndarray) -> None:
 def roc(result: EvaluationResult) -> Image.Image:
     """Draw the ROC curve of each class against the rest, or of class 1 of two; the dot is the threshold."""
     scores = result.scores
-    with _figure(5.6, 6.2) as (figure, axes):
+    with _figure(5.6, 6.2, _names(scores)) as (figure, axes):
         axes.plot([0, 1], [0, 1], color=_GREY, linewidth=0.8, linestyle=":")
         lines = []
         for index, style in _styles(scores):
@@ -93,7 +93,7 @@ def roc(result: EvaluationResult) -> Image.Image:
 def precision_recall(result: EvaluationResult) -> Image.Image:
     """Draw precision beside recall of each class against the rest, or of class 1 of two; dotted: that of chance."""
     scores = result.scores
-    with _figure(5.6, 6.2) as (figure, axes):
+    with _figure(5.6, 6.2, _names(scores)) as (figure, axes):
         lines = []
         for index, style in _styles(scores):
             curve, share = scores.precision_recall(index), scores.classes.support[index] / max(1, len(scores))
@@ -199,6 +199,10 @@ def _legend(figure: "Figure", axes: "Axes", lines: list[tuple[Any, str]], title:
     figure.set_figwidth(max(figure.get_figwidth(), widest))
 
 
+def _names(scores: Scores) -> list[str]:
+    return [_shortened(name) for name in scores.class_names]
+
+
 def _shortened(name: str, most: int = 28) -> str:
     """A class name that leaves room for the plot."""
     name = name.encode("utf-8", "backslashreplace").decode()
@@ -206,15 +210,16 @@ def _shortened(name: str, most: int = 28) -> str:
 
 
 @contextmanager
-def _figure(width: float, height: float, rows: tuple[int, ...] = ()) -> Iterator[tuple["Figure", Any]]:
-    """Give a figure and its axes, in inches, with nothing of the user's own matplotlib settings changed."""
+def _figure(
+    width: float, height: float, names: Sequence[str] = (), *, rows: tuple[int, ...] = ()
+) -> Iterator[tuple["Figure", Any]]:
+    """Give a figure and its axes, in inches, with nothing of the user's own matplotlib settings changed but fonts."""
     require_matplotlib()
     import matplotlib
     from matplotlib.figure import Figure
 
     # a class name may hold dollar signs, which are no mathematics
-    with matplotlib.rc_context({"text.parse_math": False, "text.usetex": False}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
+    with chart_fonts(*names), matplotlib.rc_context({"text.parse_math": False, "text.usetex": False}):
         figure = Figure(figsize=(width, height), layout="constrained")
         if not rows:
             axes = figure.subplots()
@@ -228,6 +233,8 @@ def _rendered(figure: "Figure") -> Image.Image:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     FigureCanvasAgg(figure)
+    figure.set_dpi(_DPI)
+    figure.draw_without_rendering()  # a square finds its place in two rounds
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=_DPI)
     file.seek(0)

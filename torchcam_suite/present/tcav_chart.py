@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from torchcam_suite.concepts.result import TcavResult, TcavRow
 from torchcam_suite.errors import ConceptError, ImageError, MissingLibraryError
 from torchcam_suite.explanation import write_atomically
+from torchcam_suite.present.fonts import chart_fonts, without_glyph_warnings
 from torchcam_suite.present.map_colours import PALETTE
 from torchcam_suite.shown_names import plain_text, shorten
 
@@ -72,7 +73,7 @@ def draw(result: TcavResult, path: Path, *, target: str | None = None) -> Path:
     # dates and random names would make every file of the same chart another one
     undated: dict[str, Any] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
     try:
-        with rc_context({"svg.hashsalt": "tcav"}):
+        with rc_context({"svg.hashsalt": "tcav"}), without_glyph_warnings():
             write_atomically(path, lambda file: figure.savefig(file, format=kind, dpi=_DPI, metadata=undated.get(kind)))
     except OSError as error:
         raise ImageError(f"cannot write the picture {str(path)!r}: {error.strerror or error}") from error
@@ -107,11 +108,19 @@ def chart(result: TcavResult, *, target: str | None = None) -> "Figure":
     """
     panels = _panels(result, target)
     try:
-        from matplotlib.figure import Figure
+        import matplotlib  # noqa: F401
     except ImportError:
         raise MissingLibraryError(
             "charts need Matplotlib, which is not installed: pip install 'torchcam-suite[plots]'"
         ) from None
+    layers = [row.layer for rows in panels.values() for row in rows]
+    with chart_fonts(*map(plain_text, (*panels, *result.concepts, *layers))):
+        return _figure(result, panels)
+
+
+def _figure(result: TcavResult, panels: dict[str, list[TcavRow]]) -> "Figure":
+    from matplotlib.figure import Figure
+
     rows = [row for found in panels.values() for row in found]
     layers = list(dict.fromkeys(row.layer for row in rows))
     width, room = _widths(len(result.concepts), len(layers))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from torchcam_suite.present.fonts import chart_fonts
 from torchcam_suite.present.score_plots import require_matplotlib
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def training_curves(history: Sequence[Mapping[str, float]], title: str = "") -> 
 
     best = min(history, key=lambda row: row["val_loss"])
     # a title may hold dollar signs, which are no mathematics
-    with matplotlib.rc_context({"text.parse_math": False, "text.usetex": False}):
+    with chart_fonts(title), matplotlib.rc_context({"text.parse_math": False, "text.usetex": False}):
         figure = Figure(figsize=(10, 4.2), layout="constrained")
         left, right = figure.subplots(1, 2)
         _draw(left, history, "loss")

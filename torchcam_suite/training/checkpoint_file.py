@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from converters.left_behind import ENDING, remove_left_behind
 from torchcam_suite.errors import CheckpointError
 
 METADATA, FORMAT = "torchcam_suite_training", 1
@@ -36,7 +37,8 @@ def write_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     document = {"format": FORMAT, "state": _encoded(state, "state", tensors)}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
+        remove_left_behind(path.parent)
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}-", suffix=ENDING, dir=path.parent) as folder:
             written = Path(folder) / path.name
             save_file(tensors, written, metadata={METADATA: json.dumps(document, allow_nan=False)})
             with written.open("rb+") as file:

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from torchcam_suite.class_names import composed
 from torchcam_suite.errors import ImageError, SourceError
 from torchcam_suite.images import InputSpec, Preprocessing, open_picture, to_tensor
 from torchcam_suite.labelled_images import labelled_folder, shortlist
@@ -45,7 +46,7 @@ class TrainingData:
     folder : Path
         What was given.
     class_names : tuple of str
-        Names of the class folders, sorted; labels are their numbers.
+        Names of the class folders, composed (see `torchcam_suite.class_names`) and sorted; labels are their numbers.
     train, val, test : tuple of LabelledPicture
         Without a folder for them, `val` is split off `train`, and `test` is empty.
     test_folder : Path or None
@@ -126,18 +127,18 @@ def _labelled(
     root: Path, folder: Path, expected: tuple[str, ...] | None
 ) -> tuple[tuple[str, ...], tuple[LabelledPicture, ...]]:
     found = labelled_folder(folder)
-    names = expected or found.labels
+    names = expected or tuple(sorted(set(map(composed, found.labels))))
     if len(names) < 2:
         raise SourceError(f"{folder} has one class, {names[0]!r}; expected two class folders or more")
     empty = [name for name in found.labels if expected is None and not found.counts[name]]
     if empty:
         raise SourceError(f"{folder}: no picture in the class folder {shortlist(empty)}; add some, or remove it")
-    unknown = [name for name in found.labels if name not in names]
+    unknown = [name for name in found.labels if composed(name) not in names]
     if unknown:
         raise SourceError(f"{folder} has the class {shortlist(unknown)}, of which there are no training pictures")
     numbers = {name: number for number, name in enumerate(names)}
     return names, tuple(
-        LabelledPicture(path, path.relative_to(root).as_posix(), numbers[label]) for path, label in found
+        LabelledPicture(path, path.relative_to(root).as_posix(), numbers[composed(label)]) for path, label in found
     )
 
 

@@ -151,7 +151,7 @@ def train(
         progress=progress,
     )
     require_lightning()
-    with _owned(job, found):
+    with _owned(job, found), torch.inference_mode(False), torch.enable_grad():  # whatever the caller has switched off
         return _run(job, found, resume)
 
 
