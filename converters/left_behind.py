@@ -10,10 +10,11 @@ __all__ = ["ENDING", "remove_left_behind"]
 
 ENDING = ".torchcam-part"
 _A_DAY = 24 * 60 * 60
+_LOOKED_AT: set[Path] = set()
 
 
 def remove_left_behind(folder: Path) -> None:
-    """Remove the temporary files and folders to which nobody has written for a day.
+    """Remove the temporary files and folders to which nobody has written for a day, once in a process and folder.
 
     Whoever still writes does so more often; a number of the process in the name would not tell, since containers that
     share a folder may give the same one.
@@ -23,6 +24,10 @@ def remove_left_behind(folder: Path) -> None:
     folder : Path
         Where files and folders are written under a hidden name with `ENDING`, and then renamed.
     """
+    folder = folder.absolute()
+    if folder in _LOOKED_AT:  # thousands of pictures may be written there
+        return
+    _LOOKED_AT.add(folder)
     found: list[Path] = []
     with suppress(OSError), os.scandir(folder) as entries:  # one may write where one may not look
         found = [Path(entry.path) for entry in entries if entry.name.startswith(".") and entry.name.endswith(ENDING)]

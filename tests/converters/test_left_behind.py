@@ -57,6 +57,13 @@ def test_nothing_of_the_user_is_removed(tmp_path: Path) -> None:
     assert set(tmp_path.rglob("*")) == before
 
 
+def test_a_folder_is_looked_at_once(tmp_path: Path) -> None:
+    remove_left_behind(tmp_path)
+    late = file(tmp_path / f".maps.npz-1{ENDING}", 9)
+    remove_left_behind(tmp_path)
+    assert late.exists()
+
+
 def write_file(path: Path) -> None:
     write_atomically(path, lambda opened: opened.write(b"whole"))
 
