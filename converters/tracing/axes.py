@@ -29,7 +29,7 @@ class Axes:
         Height and width of the pictures.
     """
 
-    def __init__(self, channels_first: bool, size: tuple[int | None, int | None] = (None, None)) -> None:
+    def __init__(self, channels_first: bool, size: tuple[int | None, int | None]) -> None:
         self._maps_first = channels_first
         self._size = size
         # tensors by id; kept, so that no other gets the same
@@ -37,7 +37,7 @@ class Axes:
         self._first: dict[int, tuple[Any, bool]] = {}
 
     def rearranged(self, operation: Any, inputs: list[tf.Tensor], output: Any) -> bool:
-        """Whether nobody knows if the output of an operation is a map or tokens; the outputs are called one by one."""
+        """Whether nobody knows what the axes of an operation's output are; to be asked once of each, in their order."""
         hidden = _rearranges(operation, inputs, output) or self._is_of_rearranged(inputs, output)
         if hidden:
             self._rearranged |= {id(value): value for value in tf.nest.flatten(output)}

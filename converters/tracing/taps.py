@@ -78,17 +78,16 @@ class _Watch:
         self._model, self._change = model, change
         self._begin()
 
-    def _begin(self) -> None:
+    def _begin(self, size: tuple[int | None, int | None] = (None, None)) -> None:
         self._calls: Counter[str] = Counter()
         self._stack: list[Any] = []  # the layers that are being called, from the outermost
-        self._axes = Axes(self.first)
+        self._axes = Axes(self.first, size)
 
     def call(self, base: Any, plain: Callable[..., Any], called: Any, *args: Any, **kwargs: Any) -> Any:
         """Call a layer or operation, by the `__call__` of its parent `base`, and let its output be changed."""
         if called is self._model and base is self.layer:
-            self._begin()
             height, width = args[0].shape[1:3]
-            self._axes = Axes(self.first, (height, width))
+            self._begin((height, width))
             return plain(called, *(to_first(images) if self.first else images for images in args), **kwargs)
         # a layer's call goes on to that of Operation; what a layer makes for a call of its own is no node of the model
         if base is not self.layer and (isinstance(called, self.layer) or not called._inbound_nodes):
